@@ -1,0 +1,1 @@
+"""Decoders: the prediction network of the transducer."""

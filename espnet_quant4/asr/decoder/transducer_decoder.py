@@ -1,0 +1,63 @@
+"""``decoder: quant_transducer``: ESPnet's transducer prediction network with quantized layers."""
+
+from typing import Any, Dict, Optional, Union
+
+import torch
+from espnet2.asr.decoder.transducer_decoder import TransducerDecoder
+from typeguard import typechecked
+
+from espnet_quant4.nn import QuantEmbedding, QuantLSTM
+from espnet_quant4.scheme import apply_scheme
+
+
+class QuantTransducerDecoder(TransducerDecoder):
+    """Prediction network with quantized embedding and LSTM.
+
+    Takes every option of ESPnet's decoder ``transducer`` and has its parameter names, states and
+    scoring functions.
+
+    Args:
+        vocab_size: number of tokens, blank included.
+        encoder_output_size: given by ESPnet to every decoder but its own transducer's; not used,
+            since the joint network (built by model ``quant_espnet``) joins the two.
+        rnn_type: ``lstm``.
+        num_layers: number of LSTM layers.
+        hidden_size: cells, and size of the embedding.
+        dropout: probability, behind each layer.
+        dropout_embed: probability, behind the embedding.
+        embed_pad: id of the blank.
+        scheme: a quantization scheme for the decoder alone; leave it out where
+            ``model_conf: scheme`` names one for the whole model.
+
+    Raises:
+        ValueError: for another ``rnn_type``.
+        SchemeError: for a scheme that is not valid.
+    """
+
+    @typechecked
+    def __init__(
+        self,
+        vocab_size: int,
+        encoder_output_size: Optional[int] = None,
+        rnn_type: str = "lstm",
+        num_layers: int = 1,
+        hidden_size: int = 320,
+        dropout: float = 0.0,
+        dropout_embed: float = 0.0,
+        embed_pad: int = 0,
+        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+    ):
+        if rnn_type != "lstm":
+            raise ValueError(
+                f"decoder_conf: rnn_type: {rnn_type!r} has no quantized form; the valid choice is "
+                "'lstm'. For 'gru' use ESPnet's own decoder, in float."
+            )
+        super().__init__(
+            vocab_size, rnn_type, num_layers, hidden_size, dropout, dropout_embed, embed_pad
+        )
+        self.embed = QuantEmbedding(vocab_size, hidden_size, padding_idx=embed_pad)
+        self.decoder = torch.nn.ModuleList(
+            [QuantLSTM(hidden_size, hidden_size, 1, batch_first=True) for _ in range(num_layers)]
+        )
+        if scheme is not None:
+            apply_scheme(self, scheme)

@@ -1,0 +1,1 @@
+"""Encoders: ESPnet's RNN encoders with quantized LSTMs."""

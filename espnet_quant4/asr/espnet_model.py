@@ -1,0 +1,196 @@
+"""``model: quant_espnet``: ESPnet's ASR model with quantized layers and a choice of transducer loss."""
+
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.abs_decoder import AbsDecoder
+from espnet2.asr.decoder.transducer_decoder import TransducerDecoder
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from espnet2.asr.postencoder.abs_postencoder import AbsPostEncoder
+from espnet2.asr.preencoder.abs_preencoder import AbsPreEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+from espnet2.asr.transducer.error_calculator import ErrorCalculatorTransducer
+from espnet2.asr_transducer.utils import get_transducer_task_io
+from espnet2.layers.abs_normalize import AbsNormalize
+from typeguard import typechecked
+
+from espnet_quant4.asr.joint_network import QuantJointNetwork
+from espnet_quant4.asr.transducer_loss import build_transducer_loss
+from espnet_quant4.nn import QuantLinear
+from espnet_quant4.scheme import apply_scheme
+
+
+class QuantESPnetASRModel(ESPnetASRModel):
+    """ASR model whose LSTMs, linear layers and embedding are quantized by one scheme.
+
+    With a transducer decoder (``quant_transducer`` or ESPnet's ``transducer``) it builds the joint
+    network itself, and the loss that is asked for instead of ``warprnnt_pytorch``. With any other
+    decoder, or none, it behaves as ESPnet's model does.
+
+    Args beyond those of ``ESPnetASRModel``:
+        scheme: quantization scheme (file, bundled name or mapping) for the whole model; float where
+            left out.
+        transducer_loss: ``torchaudio``, ``k2``, ``warprnnt`` or ``numba``.
+        joint_network_conf: options of the joint network; ``joint_net_conf`` at the top of ESPnet's
+            configuration is handed on here.
+
+    Raises:
+        ValueError, ImportError: for a loss that is unknown or not installed.
+        SchemeError: for a scheme that is not valid, or that the encoder or decoder has already.
+    """
+
+    @typechecked
+    def __init__(
+        self,
+        vocab_size: int,
+        token_list: Union[Tuple[str, ...], List[str]],
+        frontend: Optional[AbsFrontend],
+        specaug: Optional[AbsSpecAug],
+        normalize: Optional[AbsNormalize],
+        preencoder: Optional[AbsPreEncoder],
+        encoder: Optional[AbsEncoder],
+        postencoder: Optional[AbsPostEncoder],
+        decoder: Optional[AbsDecoder],
+        ctc: CTC,
+        joint_network: Optional[torch.nn.Module] = None,
+        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        transducer_loss: str = "torchaudio",
+        joint_network_conf: Optional[Dict[str, Any]] = None,
+        report_cer: bool = True,
+        report_wer: bool = True,
+        sym_space: str = "<space>",
+        sym_blank: str = "<blank>",
+        **kwargs: Any,
+    ):
+        # ESPnet's constructor would import warprnnt_pytorch if it were handed a joint network.
+        super().__init__(
+            vocab_size=vocab_size,
+            token_list=token_list,
+            frontend=frontend,
+            specaug=specaug,
+            normalize=normalize,
+            preencoder=preencoder,
+            encoder=encoder,
+            postencoder=postencoder,
+            decoder=decoder,
+            ctc=ctc,
+            joint_network=None,
+            report_cer=report_cer,
+            report_wer=report_wer,
+            sym_space=sym_space,
+            sym_blank=sym_blank,
+            **kwargs,
+        )
+        if self.ctc is not None:
+            self.ctc.ctc_lo = QuantLinear.from_float(self.ctc.ctc_lo)
+        if isinstance(decoder, TransducerDecoder):
+            self._become_transducer(
+                decoder, joint_network, joint_network_conf or {}, transducer_loss
+            )
+            if report_cer or report_wer:
+                self.error_calculator_trans = ErrorCalculatorTransducer(
+                    decoder,
+                    self.joint_network,
+                    list(token_list),
+                    sym_space,
+                    sym_blank,
+                    report_cer=report_cer,
+                    report_wer=report_wer,
+                )
+        elif joint_network_conf is not None:
+            raise ValueError(
+                f"model_conf: joint_network_conf is given, but the decoder is "
+                f"{type(decoder).__name__}; a joint network belongs to decoder: quant_transducer."
+            )
+        if scheme is not None:
+            apply_scheme(self, scheme)
+
+    def _become_transducer(
+        self,
+        decoder: TransducerDecoder,
+        joint_network: Optional[torch.nn.Module],
+        joint_network_conf: Dict[str, Any],
+        transducer_loss: str,
+    ) -> None:
+        self.use_transducer_decoder = True
+        # ESPnet's constructor took the decoder for an attention decoder.
+        self.decoder = decoder
+        del self.criterion_att
+        self.error_calculator_trans = None
+        if self.encoder is None:
+            raise ValueError("encoder: none; a transducer needs one, such as encoder: quant_rnn.")
+        encoder_size = self.encoder.output_size()
+        if joint_network is None:
+            joint_network = QuantJointNetwork(
+                self.vocab_size, encoder_size, decoder.dunits, **joint_network_conf
+            )
+        else:
+            for name in ("lin_enc", "lin_dec", "lin_out"):
+                setattr(joint_network, name, QuantLinear.from_float(getattr(joint_network, name)))
+        self.joint_network = joint_network
+        self.criterion_transducer = build_transducer_loss(
+            transducer_loss, self.blank_id, self.vocab_size, encoder_size, decoder.dunits
+        )
+
+    def encode(
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Extract features and encode them.
+
+        Args:
+            speech: ``(B, samples)`` float32, or features ``(B, T, F)`` where there is no frontend.
+            speech_lengths: ``(B,)`` int64.
+
+        Returns:
+            ``(B, T', D)`` and its lengths ``(B,)``.
+
+        Raises:
+            ValueError: for an empty utterance; in evaluation also for NaN or infinite input, which
+                in training reaches the loss, where ESPnet's trainer skips and counts the step.
+        """
+        empty = (speech_lengths < 1).nonzero().flatten().tolist()
+        if empty:
+            raise ValueError(
+                f"speech_lengths is 0 at batch positions {empty}: empty utterances cannot be "
+                "recognized. Remove them from the data (recipes do so in stage 4)."
+            )
+        if not self.training and not bool(torch.isfinite(speech).all()):
+            finite = torch.isfinite(speech).flatten(1).all(dim=1)
+            raise ValueError(
+                f"speech holds NaN or infinite values at batch positions "
+                f"{(~finite).nonzero().flatten().tolist()}. Check these recordings or features."
+            )
+        return super().encode(speech, speech_lengths)
+
+    def _calc_transducer_loss(
+        self, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, labels: torch.Tensor
+    ) -> Tuple[torch.Tensor, Optional[float], Optional[float]]:
+        """Compute the transducer loss.
+
+        Args:
+            encoder_out: ``(B, T, D_enc)``.
+            encoder_out_lens: ``(B,)``.
+            labels: ``(B, U)`` int64, padded with ``ignore_id``.
+
+        Returns:
+            The loss, and in validation the character and word error rates if they are reported.
+        """
+        decoder_in, targets, frame_counts, target_lengths = get_transducer_task_io(
+            labels, encoder_out_lens, ignore_id=self.ignore_id, blank_id=self.blank_id
+        )
+        self.decoder.set_device(encoder_out.device)
+        loss = self.criterion_transducer(
+            self.joint_network,
+            encoder_out,
+            self.decoder(decoder_in),
+            targets,
+            frame_counts,
+            target_lengths,
+        )
+        cer, wer = None, None
+        if not self.training and self.error_calculator_trans is not None:
+            cer, wer = self.error_calculator_trans(encoder_out, targets)
+        return loss, cer, wer

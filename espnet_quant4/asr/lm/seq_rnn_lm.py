@@ -1,0 +1,61 @@
+"""``lm: quant_seq_rnn``: ESPnet's recurrent language model with quantized layers."""
+
+from typing import Any, Dict, Optional, Union
+
+from espnet2.lm.seq_rnn_lm import SequentialRNNLM
+from typeguard import typechecked
+
+from espnet_quant4.nn import QuantEmbedding, QuantLinear, QuantLSTM
+from espnet_quant4.scheme import apply_scheme
+
+
+class QuantSequentialRNNLM(SequentialRNNLM):
+    """LSTM language model with quantized embedding, LSTM and output layer.
+
+    Takes every option of ESPnet's LM ``seq_rnn`` and has its parameter names, states and scoring
+    functions.
+
+    Args:
+        vocab_size: number of tokens.
+        unit: size of the embedding.
+        nhid: cells; ``unit`` where left out.
+        nlayers: number of LSTM layers.
+        dropout_rate: probability.
+        tie_weights: whether the output layer shares the embedding's table.
+        rnn_type: ``lstm``.
+        ignore_id: id of padding.
+        scheme: quantization scheme (file, bundled name or mapping); float where left out.
+
+    Raises:
+        ValueError: for another ``rnn_type``.
+        SchemeError: for a scheme that is not valid.
+    """
+
+    @typechecked
+    def __init__(
+        self,
+        vocab_size: int,
+        unit: int = 650,
+        nhid: Optional[int] = None,
+        nlayers: int = 2,
+        dropout_rate: float = 0.0,
+        tie_weights: bool = False,
+        rnn_type: str = "lstm",
+        ignore_id: int = 0,
+        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+    ):
+        if rnn_type.lower() != "lstm":
+            raise ValueError(
+                f"lm_conf: rnn_type: {rnn_type!r} has no quantized form; the valid choice is "
+                "'lstm'. For others use ESPnet's own LM, in float."
+            )
+        super().__init__(
+            vocab_size, unit, nhid, nlayers, dropout_rate, tie_weights, rnn_type, ignore_id
+        )
+        self.encoder = QuantEmbedding(vocab_size, unit, padding_idx=ignore_id)
+        self.rnn = QuantLSTM(unit, self.nhid, nlayers, dropout=dropout_rate, batch_first=True)
+        self.decoder = QuantLinear(self.nhid, vocab_size)
+        if tie_weights:
+            self.decoder.weight = self.encoder.weight
+        if scheme is not None:
+            apply_scheme(self, scheme)

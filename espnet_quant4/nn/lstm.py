@@ -1,0 +1,322 @@
+"""``torch.nn.LSTM`` with quantized weights, inputs and hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
+from espnet_quant4.nn.quantized_module import (
+    QuantizedModule,
+    Specification,
+    build_quantizer,
+    get_quantizer,
+    prepare_activation,
+    quantize_activation,
+    quantize_weight,
+)
+from espnet_quant4.quantizers import Quantizer
+
+States = tuple[torch.Tensor, torch.Tensor]
+
+
+class QuantLSTM(QuantizedModule, torch.nn.LSTM):
+    """LSTM that quantizes weights, the first layer's input and every hidden state.
+
+    Takes the arguments of ``torch.nn.LSTM`` and has its parameter names; ``quantizers`` holds what
+    a scheme has set, per layer ``l0``, ``l1``, ... and for the backward direction ``l0_reverse``,
+    ....
+
+    A hidden state is quantized once; the same codes feed the recurrence and the next layer. What
+    the last layer puts out, and the final hidden states, are the values before quantization, so
+    that a reader may quantize them by its own scheme and a carried state loses nothing.
+
+    Raises:
+        ValueError: for ``proj_size``, which has no quantized form.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.proj_size:
+            raise ValueError(
+                f"QuantLSTM: proj_size={self.proj_size} has no quantized form; the valid choice is "
+                "0. Put a QuantLinear behind the layer."
+            )
+        self._init_quantizers()
+
+    # ---- quantizers -------------------------------------------------------------------------
+
+    def quant_sites(self) -> list[tuple[str, str]]:
+        return [(f"l{layer}", "lstm") for layer in range(self.num_layers)]
+
+    def _directions(self, layer: int) -> list[str]:
+        return [f"l{layer}", f"l{layer}_reverse"][: 2 if self.bidirectional else 1]
+
+    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+        layer = int(suffix[1:])
+        rows = 4 * self.hidden_size
+        # Deeper layers read the codes of the hidden state below them, if it has any.
+        reads_codes = layer > 0 and self._hidden_quantizers(layer - 1)[0] is not None
+        for name in self._directions(layer):
+            built = {
+                "weight_ih": build_quantizer(specifications.get("weight_ih"), "weight", rows, 4),
+                "weight_hh": build_quantizer(specifications.get("weight_hh"), "weight", rows, 4),
+                "hidden": build_quantizer(specifications.get("hidden"), "activation", 1),
+            }
+            if name == suffix and not reads_codes:
+                built["input"] = build_quantizer(specifications.get("input"), "activation", 1)
+            present = {tensor: q for tensor, q in built.items() if q is not None}
+            self.quantizers[name] = torch.nn.ModuleDict(present)
+        self.quantizers.to(self.weight_ih_l0.device)
+        self.quantizers.train(self.training)
+
+    def _quantizer(self, direction: str, tensor: str) -> Quantizer | None:
+        if direction not in self.quantizers:
+            return None
+        return get_quantizer(self.quantizers[direction], tensor)
+
+    def _hidden_quantizers(self, layer: int) -> list[Quantizer | None]:
+        return [self._quantizer(direction, "hidden") for direction in self._directions(layer)]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether no tensor of this module is quantized."""
+        return all(len(tensors) == 0 for tensors in self.quantizers.values())  # type: ignore[arg-type]
+
+    # ---- forward ----------------------------------------------------------------------------
+
+    def forward(  # type: ignore[override]
+        self,
+        input: torch.Tensor | PackedSequence,
+        hx: States | None = None,
+        lengths: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor | PackedSequence, States]:
+        """Run the layers.
+
+        Args:
+            input: as for ``torch.nn.LSTM``: ``(T, B, I)``, ``(B, T, I)`` with ``batch_first``,
+                ``(T, I)`` for one sequence, or a ``PackedSequence``.
+            hx: initial hidden and cell states, each ``(layers * directions, B, H)``; zeros if None.
+            lengths: ``(B,)`` int64, each in ``1..T``, in any order. The backward direction starts
+                at each sequence's own end, the final states are those at its own end, and outputs
+                past it are zero, as with a ``PackedSequence``.
+
+        Returns:
+            The output in the form of the input, ``directions * H`` wide, and the final states.
+
+        Raises:
+            RuntimeError, ValueError: for sizes that do not fit, in the words of ``torch.nn.LSTM``;
+                ValueError for a length of 0 or over ``T``, or ``lengths`` with a ``PackedSequence``.
+        """
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("lengths: a PackedSequence has lengths of its own; pass None.")
+            if self.is_float:
+                return super().forward(input, hx)
+            padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
+            output, states = self._forward_quantized(padded, hx, lengths)
+            return self._pack_like(output, input), states
+        if lengths is not None:
+            lengths = self._check_lengths(input, lengths)
+        if not self.is_float:
+            return self._forward_quantized(input, hx, lengths)
+        if lengths is None:
+            return super().forward(input, hx)
+        frames = input.size(1 if self.batch_first else 0)
+        packed = pack_padded_sequence(
+            input, lengths.cpu(), batch_first=self.batch_first, enforce_sorted=False
+        )
+        output, states = super().forward(packed, hx)
+        output, _ = pad_packed_sequence(
+            output, batch_first=self.batch_first, total_length=frames
+        )
+        return output, states
+
+    def _check_lengths(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        lengths = torch.as_tensor(lengths)
+        batch, frames = (0, 1) if self.batch_first else (1, 0)
+        if input.dim() != 3 or lengths.shape != (input.size(batch),):
+            raise ValueError(
+                f"lengths: shape {tuple(lengths.shape)} for an input of {tuple(input.shape)}; valid "
+                "is one length for each sequence of a 3-D input."
+            )
+        wrong = ((lengths < 1) | (lengths > input.size(frames))).nonzero().flatten().tolist()
+        if wrong:
+            raise ValueError(
+                f"lengths: {[int(lengths[i]) for i in wrong]} at batch positions {wrong}; valid are "
+                f"1 to {input.size(frames)}. Leave empty sequences out of the batch."
+            )
+        return lengths
+
+    def _pack_like(self, padded: torch.Tensor, like: PackedSequence) -> PackedSequence:
+        lengths = pad_packed_sequence(like)[1]
+        if like.sorted_indices is not None:
+            padded = padded.index_select(0 if self.batch_first else 1, like.sorted_indices)
+            lengths = lengths[like.sorted_indices.cpu()]
+        packed = pack_padded_sequence(padded, lengths, batch_first=self.batch_first)
+        return PackedSequence(
+            packed.data, packed.batch_sizes, like.sorted_indices, like.unsorted_indices
+        )
+
+    def _forward_quantized(
+        self, input: torch.Tensor, hx: States | None, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, States]:
+        self.check_input(input, None)
+        single = input.dim() == 2
+        x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
+        frames, batch, _ = x.shape
+        if frames == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if lengths is not None:
+            lengths = lengths.to(x.device)
+        directions = 2 if self.bidirectional else 1
+        if hx is None:
+            zeros = x.new_zeros(
+                self.num_layers * directions, batch, self.hidden_size, dtype=torch.float32
+            )
+            hidden, cell = zeros, zeros
+        else:
+            hidden, cell = (state.unsqueeze(1) if single else state for state in hx)
+            self.check_forward_args(x if not self.batch_first else x.transpose(0, 1), (hidden, cell), None)
+
+        final_hidden, final_cell = [], []
+        for layer in range(self.num_layers):
+            here = slice(layer * directions, (layer + 1) * directions)
+            output, codes, last_hidden, last_cell = self._layer(
+                layer, x, lengths, hidden[here], cell[here]
+            )
+            final_hidden.append(last_hidden)
+            final_cell.append(last_cell)
+            x = codes
+            if self.dropout and layer < self.num_layers - 1:
+                x = torch.nn.functional.dropout(x, self.dropout, self.training)
+        if single:
+            output = output.squeeze(1)
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        states = (torch.cat(final_hidden), torch.cat(final_cell))
+        if single:
+            states = (states[0].squeeze(1), states[1].squeeze(1))
+        return output, states
+
+    def _layer(
+        self,
+        layer: int,
+        x: torch.Tensor,
+        lengths: torch.Tensor | None,
+        hidden: torch.Tensor,
+        cell: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run one layer on ``(T, B, I)``.
+
+        Returns:
+            Outputs before and after quantization ``(T, B, directions * H)``, with zeros past the
+            lengths, and the final hidden and cell states ``(directions, B, H)``.
+        """
+        frames, batch, _ = x.shape
+        valid = None
+        if lengths is not None:
+            valid = torch.arange(frames, device=x.device).unsqueeze(1) < lengths
+        x = quantize_activation(self._quantizer(f"l{layer}", "input"), x, valid)
+
+        names = self._directions(layer)
+        input_gates = []
+        for name in names:
+            weight = quantize_weight(
+                self._quantizer(name, "weight_ih"), getattr(self, f"weight_ih_{name}")
+            )
+            bias = None
+            if self.bias:
+                bias = getattr(self, f"bias_ih_{name}") + getattr(self, f"bias_hh_{name}")
+            gates = torch.nn.functional.linear(x, weight, bias)
+            if name.endswith("_reverse"):
+                gates = gates.flip(0) if lengths is None else reverse_padded(gates, lengths)
+            input_gates.append(gates)
+        weight_hh = torch.stack(
+            [
+                quantize_weight(self._quantizer(n, "weight_hh"), getattr(self, f"weight_hh_{n}"))
+                for n in names
+            ]
+        )
+        quantizers = self._hidden_quantizers(layer)
+        arguments = (torch.stack(input_gates, dim=1), weight_hh, hidden, cell)
+        self._prepare_hidden(quantizers, arguments, lengths)
+        outputs, codes, cells = lstm_recurrence(*arguments, _quantize_hidden(quantizers))
+        for direction, quantizer in enumerate(quantizers):
+            if quantizer is not None:
+                prepare_activation(quantizer, outputs[:, direction], valid)
+
+        if lengths is None:
+            last_hidden, last_cell = outputs[-1], cells[-1]
+        else:
+            at = (lengths - 1, slice(None), torch.arange(batch, device=x.device))
+            last_hidden = outputs[at].transpose(0, 1)
+            last_cell = cells[at].transpose(0, 1)
+        return (
+            self._join_directions(outputs, lengths, valid),
+            self._join_directions(codes, lengths, valid),
+            last_hidden,
+            last_cell,
+        )
+
+    def _prepare_hidden(
+        self,
+        quantizers: list[Quantizer | None],
+        arguments: tuple[torch.Tensor, ...],
+        lengths: torch.Tensor | None,
+    ) -> None:
+        """Set the clips of hidden states that were never calibrated from a float run."""
+        unset = [
+            (direction, quantizer)
+            for direction, quantizer in enumerate(quantizers)
+            if quantizer is not None and not quantizer.calibrating and not quantizer.is_calibrated
+        ]
+        if not unset:
+            return
+        valid = None
+        if lengths is not None:
+            frames = torch.arange(arguments[0].size(0), device=lengths.device)
+            valid = frames.unsqueeze(1) < lengths
+        with torch.no_grad():
+            outputs, _, _ = lstm_recurrence(*arguments, _identity)
+        for direction, quantizer in unset:
+            prepare_activation(quantizer, outputs[:, direction], valid)
+
+    def _join_directions(
+        self, states: torch.Tensor, lengths: torch.Tensor | None, valid: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Bring ``(T, D, B, H)`` into the order of time and join it to ``(T, B, D * H)``."""
+        pieces = [states[:, 0]]
+        if self.bidirectional:
+            backward = states[:, 1]
+            pieces.append(
+                backward.flip(0) if lengths is None else reverse_padded(backward, lengths)
+            )
+        joined = torch.cat(pieces, dim=-1)
+        return joined if valid is None else joined.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+
+def _identity(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden
+
+
+def _quantize_hidden(quantizers: list[Quantizer | None]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that quantizes ``(D, B, H)``, each direction by its own quantizer."""
+    if all(quantizer is None for quantizer in quantizers):
+        return _identity
+    first = quantizers[0]
+    if first is not None and (
+        len(quantizers) == 1
+        or all(q is not None and first.is_same_constant(q) for q in quantizers)
+    ):
+        return first.quantize
+
+    def quantize(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.stack(
+            [h if q is None else q.quantize(h) for q, h in zip(quantizers, hidden)]
+        )
+
+    return quantize

@@ -1,0 +1,140 @@
+"""What the quantized layers share: setting quantizers, using them, loading float checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from espnet_quant4.quantizers import Quantizer, build
+from espnet_quant4.quantizers.calibration import calibrate_from
+
+Specification = Mapping[str, Any]
+
+_QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
+
+
+def _forgive_missing_quantizers(module: torch.nn.Module, incompatible: Any) -> None:
+    """Let a float checkpoint load into a quantized module: its quantizers stay as they are."""
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if not _QUANTIZER_KEY.search(key)]
+
+
+class QuantizedModule(torch.nn.Module):
+    """Mixin of the quantized layers; put before the ``torch.nn`` class among the bases.
+
+    Checkpoints load both ways: one of a float layer leaves the quantizers as they are, and
+    quantizer entries that this layer has no quantizer for are passed over.
+    """
+
+    quantizers: torch.nn.ModuleDict
+
+    def _init_quantizers(self) -> None:
+        self.quantizers = torch.nn.ModuleDict()
+        self.register_load_state_dict_post_hook(_forgive_missing_quantizers)
+
+    def quant_sites(self) -> list[tuple[str, str]]:
+        """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""
+        raise NotImplementedError
+
+    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+        """Put quantizers on one site.
+
+        Args:
+            suffix: one that ``quant_sites`` returns.
+            specifications: ``{tensor: quantizer specification or None for float}``.
+        """
+        raise NotImplementedError
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        arguments = (state_dict, prefix, local_metadata, strict)
+        super()._load_from_state_dict(*arguments, missing_keys, unexpected_keys, error_msgs)
+        own = f"{prefix}quantizers."
+        unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(own)]
+
+
+def float_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state of a model without its quantizers, for ``torch.nn`` layers to load."""
+    return {
+        key: value for key, value in module.state_dict().items() if not _QUANTIZER_KEY.search(key)
+    }
+
+
+def build_quantizer(
+    specification: Specification | None, role: str, rows: int, gates: int = 1
+) -> Quantizer | None:
+    """Build the quantizer of a tensor, or None where the scheme leaves it in float.
+
+    Args:
+        specification: the tensor's entry in a resolved scheme.
+        role: ``weight`` or ``activation``.
+        rows: rows of the weight, for granularity ``row``.
+        gates: gates of the weight, for granularity ``gate``.
+    """
+    if specification is None:
+        return None
+    groups = {"tensor": 1, "gate": gates, "row": rows}[specification.get("granularity", "tensor")]
+    return build(specification, role=role, groups=groups)
+
+
+def get_quantizer(quantizers: torch.nn.Module, name: str) -> Quantizer | None:
+    """Return the quantizer of a tensor, or None where it is float."""
+    found = quantizers[name] if name in quantizers else None  # type: ignore[operator, index]
+    return found if isinstance(found, Quantizer) else None
+
+
+def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.Tensor:
+    """Fake-quantize a weight in float32, whatever autocast says."""
+    return weight if quantizer is None else quantizer(weight)
+
+
+def prepare_activation(
+    quantizer: Quantizer, x: torch.Tensor, valid: torch.Tensor | None = None
+) -> None:
+    """Let an activation quantizer see data before it is used on it.
+
+    Args:
+        quantizer: one of role ``activation``.
+        x: ``(..., F)``.
+        valid: ``(...)`` bool, False where ``x`` is padding, which must not shape statistics.
+
+    Raises:
+        RuntimeError: in evaluation, for a quantizer whose clip was never set.
+    """
+    if not (quantizer.calibrating or quantizer.training or not quantizer.is_calibrated):
+        return
+    if valid is not None:
+        x = x[valid]
+    if quantizer.calibrating:
+        quantizer.observe(x.detach())
+    elif not quantizer.is_calibrated:
+        if not quantizer.training:
+            raise RuntimeError(
+                f"{type(quantizer).__name__}: the clip of an activation was never set, so this "
+                "model cannot be evaluated. Calibrate it first (espnet-quant4 calibrate), or load "
+                "a checkpoint of a quantized model."
+            )
+        calibrate_from(quantizer, x.detach())
+    elif quantizer.training:
+        quantizer.observe(x.detach())
+
+
+def quantize_activation(
+    quantizer: Quantizer | None, x: torch.Tensor, valid: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Fake-quantize an activation ``(..., F)``; see `prepare_activation`."""
+    if quantizer is None:
+        return x
+    prepare_activation(quantizer, x, valid)
+    return quantizer.quantize(x)
