@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,7 +93,8 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         input: torch.Tensor | PackedSequence,
         hx: States | None = None,
         lengths: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor | PackedSequence, States]:
+        final_states: bool = True,
+    ) -> tuple[torch.Tensor | PackedSequence, States | None]:
         """Run the layers.
 
         Args:
@@ -103,9 +104,13 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             lengths: ``(B,)`` int64, each in ``1..T``, in any order. The backward direction starts
                 at each sequence's own end, the final states are those at its own end, and outputs
                 past it are zero, as with a ``PackedSequence``.
+            final_states: False where the caller has no use for them. On a batch of unequal lengths
+                a float recurrence then runs on padded input, where PyTorch's CPU kernel is about
+                three times faster than on a ``PackedSequence``.
 
         Returns:
-            The output in the form of the input, ``directions * H`` wide, and the final states.
+            The output in the form of the input, ``directions * H`` wide, and the final states, or
+            None without ``final_states``.
 
         Raises:
             RuntimeError, ValueError: for sizes that do not fit, in the words of ``torch.nn.LSTM``;
@@ -117,14 +122,18 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             if self.is_float:
                 return super().forward(input, hx)
             padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
-            output, states = self._forward_quantized(padded, hx, lengths)
+            output, states = self._forward_layers(padded, hx, lengths, True)
             return self._pack_like(output, input), states
         if lengths is not None:
             lengths = self._check_lengths(input, lengths)
+            if bool((lengths == input.size(1 if self.batch_first else 0)).all()):
+                lengths = None
         if not self.is_float:
-            return self._forward_quantized(input, hx, lengths)
+            return self._forward_layers(input, hx, lengths, final_states)
         if lengths is None:
             return super().forward(input, hx)
+        if not final_states:
+            return self._forward_layers(input, hx, lengths, False)
         frames = input.size(1 if self.batch_first else 0)
         packed = pack_padded_sequence(
             input, lengths.cpu(), batch_first=self.batch_first, enforce_sorted=False
@@ -161,9 +170,13 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             packed.data, packed.batch_sizes, like.sorted_indices, like.unsorted_indices
         )
 
-    def _forward_quantized(
-        self, input: torch.Tensor, hx: States | None, lengths: torch.Tensor | None
-    ) -> tuple[torch.Tensor, States]:
+    def _forward_layers(
+        self,
+        input: torch.Tensor,
+        hx: States | None,
+        lengths: torch.Tensor | None,
+        final_states: bool,
+    ) -> tuple[torch.Tensor, States | None]:
         self.check_input(input, None)
         single = input.dim() == 2
         x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
@@ -185,18 +198,19 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         final_hidden, final_cell = [], []
         for layer in range(self.num_layers):
             here = slice(layer * directions, (layer + 1) * directions)
-            output, codes, last_hidden, last_cell = self._layer(
-                layer, x, lengths, hidden[here], cell[here]
+            output, x, (last_hidden, last_cell) = self._layer(
+                layer, x, lengths, (hidden[here], cell[here]), final_states
             )
             final_hidden.append(last_hidden)
             final_cell.append(last_cell)
-            x = codes
             if self.dropout and layer < self.num_layers - 1:
                 x = torch.nn.functional.dropout(x, self.dropout, self.training)
         if single:
             output = output.squeeze(1)
         elif self.batch_first:
             output = output.transpose(0, 1)
+        if not final_states:
+            return output, None
         states = (torch.cat(final_hidden), torch.cat(final_cell))
         if single:
             states = (states[0].squeeze(1), states[1].squeeze(1))
@@ -207,14 +221,14 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         layer: int,
         x: torch.Tensor,
         lengths: torch.Tensor | None,
-        hidden: torch.Tensor,
-        cell: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Run one layer on ``(T, B, I)``.
+        states: States,
+        final_states: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, States]:
+        """Run one layer on ``(T, B, I)``, from states ``(directions, B, H)``.
 
         Returns:
             Outputs before and after quantization ``(T, B, directions * H)``, with zeros past the
-            lengths, and the final hidden and cell states ``(directions, B, H)``.
+            lengths, and the final states, which without ``final_states`` need not be right.
         """
         frames, batch, _ = x.shape
         valid = None
@@ -223,50 +237,80 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         x = quantize_activation(self._quantizer(f"l{layer}", "input"), x, valid)
 
         names = self._directions(layer)
-        input_gates = []
-        for name in names:
-            weight = quantize_weight(
-                self._quantizer(name, "weight_ih"), getattr(self, f"weight_ih_{name}")
-            )
-            bias = None
-            if self.bias:
-                bias = getattr(self, f"bias_ih_{name}") + getattr(self, f"bias_hh_{name}")
-            gates = torch.nn.functional.linear(x, weight, bias)
-            if name.endswith("_reverse"):
-                gates = gates.flip(0) if lengths is None else reverse_padded(gates, lengths)
-            input_gates.append(gates)
-        weight_hh = torch.stack(
-            [
-                quantize_weight(self._quantizer(n, "weight_hh"), getattr(self, f"weight_hh_{n}"))
-                for n in names
-            ]
-        )
+        weights = [self._quantized_weights(name) for name in names]
         quantizers = self._hidden_quantizers(layer)
-        arguments = (torch.stack(input_gates, dim=1), weight_hh, hidden, cell)
-        self._prepare_hidden(quantizers, arguments, lengths)
+        if all(q is None for q in quantizers) and (lengths is None or not final_states):
+            outputs, states = self._float_recurrence(names, x, weights, lengths, states)
+            joined = join_directions(outputs, lengths)
+            return joined, joined, states
+
+        input_gates = []
+        for name, (weight_ih, _, *biases) in zip(names, weights):
+            bias = biases[0] + biases[1] if biases else None
+            gates = torch.nn.functional.linear(x, weight_ih, bias)
+            input_gates.append(reverse_in_time(gates, lengths) if is_backward(name) else gates)
+        weight_hh = torch.stack([weight_hh for _, weight_hh, *_ in weights])
+        arguments = (torch.stack(input_gates, dim=1), weight_hh, *states)
+        self._prepare_hidden(quantizers, arguments, valid)
         outputs, codes, cells = lstm_recurrence(*arguments, _quantize_hidden(quantizers))
         for direction, quantizer in enumerate(quantizers):
             if quantizer is not None:
                 prepare_activation(quantizer, outputs[:, direction], valid)
 
         if lengths is None:
-            last_hidden, last_cell = outputs[-1], cells[-1]
+            states = (outputs[-1], cells[-1])
         else:
             at = (lengths - 1, slice(None), torch.arange(batch, device=x.device))
-            last_hidden = outputs[at].transpose(0, 1)
-            last_cell = cells[at].transpose(0, 1)
+            states = (outputs[at].transpose(0, 1), cells[at].transpose(0, 1))
         return (
-            self._join_directions(outputs, lengths, valid),
-            self._join_directions(codes, lengths, valid),
-            last_hidden,
-            last_cell,
+            join_directions(outputs.unbind(1), lengths),
+            join_directions(codes.unbind(1), lengths),
+            states,
         )
+
+    def _quantized_weights(self, name: str) -> list[torch.Tensor]:
+        """Return the parameters of a layer and direction in the order of ``torch.lstm``."""
+        weights = [
+            quantize_weight(self._quantizer(name, tensor), getattr(self, f"{tensor}_{name}"))
+            for tensor in ("weight_ih", "weight_hh")
+        ]
+        if self.bias:
+            weights += [getattr(self, f"bias_ih_{name}"), getattr(self, f"bias_hh_{name}")]
+        return weights
+
+    def _float_recurrence(
+        self,
+        names: list[str],
+        x: torch.Tensor,
+        weights: list[list[torch.Tensor]],
+        lengths: torch.Tensor | None,
+        states: States,
+    ) -> tuple[list[torch.Tensor], States]:
+        """Run PyTorch's own recurrence on padded input, a call for each direction."""
+        outputs, hidden, cell = [], [], []
+        for direction, name in enumerate(names):
+            here = slice(direction, direction + 1)
+            output, last_hidden, last_cell = torch.lstm(
+                reverse_in_time(x, lengths) if is_backward(name) else x,
+                (states[0][here], states[1][here]),
+                weights[direction],
+                self.bias,
+                1,
+                0.0,
+                self.training,
+                False,
+                False,
+            )
+            outputs.append(output)
+            hidden.append(last_hidden)
+            cell.append(last_cell)
+        return outputs, (torch.cat(hidden), torch.cat(cell))
 
     def _prepare_hidden(
         self,
         quantizers: list[Quantizer | None],
         arguments: tuple[torch.Tensor, ...],
-        lengths: torch.Tensor | None,
+        valid: torch.Tensor | None,
     ) -> None:
         """Set the clips of hidden states that were never calibrated from a float run."""
         unset = [
@@ -276,27 +320,35 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         ]
         if not unset:
             return
-        valid = None
-        if lengths is not None:
-            frames = torch.arange(arguments[0].size(0), device=lengths.device)
-            valid = frames.unsqueeze(1) < lengths
         with torch.no_grad():
             outputs, _, _ = lstm_recurrence(*arguments, _identity)
         for direction, quantizer in unset:
             prepare_activation(quantizer, outputs[:, direction], valid)
 
-    def _join_directions(
-        self, states: torch.Tensor, lengths: torch.Tensor | None, valid: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Bring ``(T, D, B, H)`` into the order of time and join it to ``(T, B, D * H)``."""
-        pieces = [states[:, 0]]
-        if self.bidirectional:
-            backward = states[:, 1]
-            pieces.append(
-                backward.flip(0) if lengths is None else reverse_padded(backward, lengths)
-            )
-        joined = torch.cat(pieces, dim=-1)
-        return joined if valid is None else joined.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+def is_backward(name: str) -> bool:
+    """Whether a layer's name is that of its backward direction."""
+    return name.endswith("_reverse")
+
+
+def reverse_in_time(sequence: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Reverse ``(T, B, ...)`` in time, each sequence within its own length if there are lengths."""
+    return sequence.flip(0) if lengths is None else reverse_padded(sequence, lengths)
+
+
+def join_directions(
+    states: Sequence[torch.Tensor], lengths: torch.Tensor | None
+) -> torch.Tensor:
+    """Join states ``(T, B, H)`` a direction, each in its own order, to ``(T, B, directions * H)``.
+
+    What lies past the lengths becomes zero.
+    """
+    pieces = [states[0], *(reverse_in_time(backward, lengths) for backward in states[1:])]
+    joined = torch.cat(pieces, dim=-1)
+    if lengths is None:
+        return joined
+    time = torch.arange(joined.size(0), device=joined.device).unsqueeze(1)
+    return joined.masked_fill((time >= lengths).unsqueeze(-1), 0.0)
 
 
 def _identity(hidden: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """The two LSTM stacks of ESPnet's RNN encoders, with quantized layers.
 
+Final states are for whoever goes on from them, so they are None in training.
+
 Module and parameter names are those of ``RNNP`` and ``RNN`` in ESPnet's
 ``nets/pytorch_backend/rnn/encoders.py``, so that a float checkpoint of encoder ``rnn`` or
 ``vgg_rnn`` initializes ``quant_rnn`` or ``quant_vgg_rnn``.
@@ -78,7 +80,7 @@ class ProjectedLSTMStack(torch.nn.Module):
         xs_pad: torch.Tensor,
         ilens: torch.Tensor,
         prev_state: Sequence[State] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, list[State]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, list[State | None]]:
         """Map ``(B, T, input_size)`` to ``(B, T', output_size)``, its lengths and layer states."""
         if self.bidirectional:
             prev_state = without_backward_state(prev_state)
@@ -86,7 +88,7 @@ class ProjectedLSTMStack(torch.nn.Module):
         for layer in range(self.num_layers):
             lstm = getattr(self, self._lstm_name(layer))
             hx = None if prev_state is None else prev_state[layer]
-            xs_pad, state = lstm(xs_pad, hx, lengths=ilens)
+            xs_pad, state = lstm(xs_pad, hx, lengths=ilens, final_states=not self.training)
             states.append(state)
             divisor = self.subsample[layer]
             if divisor > 1:
@@ -133,9 +135,11 @@ class PlainLSTMStack(torch.nn.Module):
 
     def forward(
         self, xs_pad: torch.Tensor, ilens: torch.Tensor, prev_state: State | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, State]:
+    ) -> tuple[torch.Tensor, torch.Tensor, State | None]:
         """Map ``(B, T, input_size)`` to ``(B, T, output_size)``, its lengths and final states."""
         if self.bidirectional and prev_state is not None:
             prev_state = without_backward_state([prev_state])[0]
-        xs_pad, states = self.nbrnn(xs_pad, prev_state, lengths=ilens)
+        xs_pad, states = self.nbrnn(
+            xs_pad, prev_state, lengths=ilens, final_states=not self.training
+        )
         return torch.tanh(self.l_last(xs_pad)), ilens, states
