@@ -71,7 +71,7 @@ def lstm_recurrence(
         Hidden states before quantization, hidden states after it, and cell states, each
         ``(T, D, B, H)``.
     """
-    weight = weight_hh.transpose(1, 2)
+    weight = weight_hh.transpose(1, 2).contiguous()
     quantized = quantize_hidden(hidden_state)
     hidden_states, quantized_states, cell_states = [], [], []
     for gates in input_gates.unbind(0):

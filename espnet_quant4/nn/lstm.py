@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
 from espnet_quant4.nn.quantized_module import (
     QuantizedModule,
@@ -177,10 +178,12 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         lengths: torch.Tensor | None,
         final_states: bool,
     ) -> tuple[torch.Tensor, States | None]:
-        self.check_input(input, None)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
         single = input.dim() == 2
         x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
         frames, batch, _ = x.shape
+        self.check_input(x, None)
         if frames == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
@@ -193,7 +196,8 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             hidden, cell = zeros, zeros
         else:
             hidden, cell = (state.unsqueeze(1) if single else state for state in hx)
-            self.check_forward_args(x if not self.batch_first else x.transpose(0, 1), (hidden, cell), None)
+            as_given = x.transpose(0, 1) if self.batch_first else x
+            self.check_forward_args(as_given, (hidden, cell), None)
 
         final_hidden, final_cell = [], []
         for layer in range(self.num_layers):
@@ -252,7 +256,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         weight_hh = torch.stack([weight_hh for _, weight_hh, *_ in weights])
         arguments = (torch.stack(input_gates, dim=1), weight_hh, *states)
         self._prepare_hidden(quantizers, arguments, valid)
-        outputs, codes, cells = lstm_recurrence(*arguments, _quantize_hidden(quantizers))
+        outputs, codes, cells = lstm_recurrence_for_training(
+            *arguments, _quantize_hidden(quantizers)
+        )
         for direction, quantizer in enumerate(quantizers):
             if quantizer is not None:
                 prepare_activation(quantizer, outputs[:, direction], valid)

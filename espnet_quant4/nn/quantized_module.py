@@ -16,10 +16,14 @@ Specification = Mapping[str, Any]
 _QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
 
 
-def _forgive_missing_quantizers(module: torch.nn.Module, incompatible: Any) -> None:
-    """Let a float checkpoint load into a quantized module: its quantizers stay as they are."""
-    missing = incompatible.missing_keys
-    missing[:] = [key for key in missing if not _QUANTIZER_KEY.search(key)]
+def _pass_over_quantizers(module: torch.nn.Module, incompatible: Any) -> None:
+    """Take quantizers out of the complaints of a strict ``load_state_dict``.
+
+    Those that the checkpoint lacks stay as they are; an activation's then refuses evaluation until
+    it is calibrated, so that nothing goes wrong in silence.
+    """
+    for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
+        keys[:] = [key for key in keys if not _QUANTIZER_KEY.search(key)]
 
 
 class QuantizedModule(torch.nn.Module):
@@ -33,7 +37,7 @@ class QuantizedModule(torch.nn.Module):
 
     def _init_quantizers(self) -> None:
         self.quantizers = torch.nn.ModuleDict()
-        self.register_load_state_dict_post_hook(_forgive_missing_quantizers)
+        self.register_load_state_dict_post_hook(_pass_over_quantizers)
 
     def quant_sites(self) -> list[tuple[str, str]]:
         """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""
@@ -47,21 +51,6 @@ class QuantizedModule(torch.nn.Module):
             specifications: ``{tensor: quantizer specification or None for float}``.
         """
         raise NotImplementedError
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        arguments = (state_dict, prefix, local_metadata, strict)
-        super()._load_from_state_dict(*arguments, missing_keys, unexpected_keys, error_msgs)
-        own = f"{prefix}quantizers."
-        unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(own)]
 
 
 def float_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
