@@ -26,12 +26,18 @@ class Interpreter:
         path: folders that are on its module path.
         plugin: whether `espnet_quant4.pth` lies in its site-packages.
         outer: whether it sees the packages of the environment that runs the tests.
+        pip: whether it has a pip of its own, which takes seconds.
     """
 
     def __init__(
-        self, folder: Path, path: Sequence[Path] = (), plugin: bool = True, outer: bool = False
+        self,
+        folder: Path,
+        path: Sequence[Path] = (),
+        plugin: bool = True,
+        outer: bool = False,
+        pip: bool = False,
     ) -> None:
-        venv.create(folder, symlinks=True, with_pip=False)
+        venv.create(folder, symlinks=True, with_pip=pip)
         self.executable = folder / "bin" / "python"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self.site_packages = folder / "lib" / version / "site-packages"

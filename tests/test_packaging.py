@@ -1,0 +1,190 @@
+"""What gets installed: the wheel, the source archive and the editable install, each with the .pth.
+
+Nothing is downloaded: builds use the setuptools of the environment that runs the tests.
+"""
+
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from interpreter import PTH, REPOSITORY, Interpreter
+
+import espnet_quant4
+
+BUILD = """\
+import sys
+from setuptools import build_meta
+print(getattr(build_meta, sys.argv[1])(sys.argv[2]))
+"""
+
+
+def build(kind: str, source: Path, out: Path) -> Path:
+    """Call one of the build backend's functions (PEP 517, 660) in `source`."""
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", BUILD, f"build_{kind}", str(out)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is built from, for building leaves files behind."""
+    folder = tmp_path_factory.mktemp("source") / "espnet_quant4"
+    folder.mkdir()
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "LICENSE", PTH.name):
+        shutil.copy(REPOSITORY / name, folder)
+    if (REPOSITORY / "README.md").exists():
+        shutil.copy(REPOSITORY / "README.md", folder)
+    shutil.copytree(
+        REPOSITORY / "espnet_quant4",
+        folder / "espnet_quant4",
+        ignore=shutil.ignore_patterns("__pycache__", "*.so"),
+    )
+    # What lies beside the package must not get in.
+    (folder / "tests").mkdir()
+    (folder / "tests" / "__init__.py").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", source, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    return message_from_bytes(read(wheel, "METADATA"))
+
+
+def read(wheel: Path, name: str) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        (found,) = [n for n in archive.namelist() if n.endswith(f".dist-info/{name}")]
+        return archive.read(found)
+
+
+def files(wheel: Path) -> set[str]:
+    """The names in a wheel, after a check that its RECORD has them all with the right hash."""
+    recorded = dict(line.split(",", 1) for line in read(wheel, "RECORD").decode().splitlines())
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert names == set(recorded)
+        for name in names:
+            if not name.endswith("/RECORD"):
+                digest = hashlib.sha256(archive.read(name)).digest()
+                text = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+                assert recorded[name] == f"sha256={text},{archive.getinfo(name).file_size}"
+    return names
+
+
+def test_wheel_holds_the_package_and_the_pth(wheel: Path, source: Path) -> None:
+    installed = {name for name in files(wheel) if ".dist-info/" not in name}
+    wanted = {str(path.relative_to(source)) for path in (source / "espnet_quant4").rglob("*.py")}
+    wanted |= {str(path.relative_to(source)) for path in source.rglob("conf/scheme/*.yaml")}
+    assert installed == wanted | {PTH.name, "espnet_quant4/py.typed"}
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read(PTH.name) == PTH.read_bytes()
+
+
+def test_wheel_is_of_pure_python(wheel: Path) -> None:
+    assert wheel.name == f"espnet_quant4-{espnet_quant4.__version__}-py3-none-any.whl"
+    assert b"Root-Is-Purelib: true" in read(wheel, "WHEEL")
+
+
+def test_wheel_from_the_source_archive_is_the_same(
+    sdist: Path, wheel: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert files(build("wheel", unpacked, tmp_path / "out")) == files(wheel)
+
+
+def test_editable_wheel_has_the_pth(source: Path, tmp_path: Path) -> None:
+    built = build("editable", source, tmp_path)
+    assert PTH.name in files(built)
+    with zipfile.ZipFile(built) as archive:
+        assert archive.read(PTH.name) == PTH.read_bytes()
+        # The path entry has to be read first, and site reads .pth files in order.
+        (path_entry,) = [n for n in archive.namelist() if n.endswith(".pth") and n != PTH.name]
+        assert path_entry < PTH.name
+        assert archive.read(path_entry).decode().strip() == str(source)
+
+
+def test_requirements_leave_torch_and_espnet_alone(metadata: Message) -> None:
+    always = [r for r in metadata.get_all("Requires-Dist", []) if "extra ==" not in r]
+    assert sorted(always) == ["PyYAML", "numpy"]
+
+
+def test_no_extra_but_espnet_names_torch_or_espnet(metadata: Message) -> None:
+    requirements = [r for r in metadata.get_all("Requires-Dist", []) if "extra ==" in r]
+    named = {r.split(";")[0].split(">")[0].strip() for r in requirements if "torch" in r.lower()}
+    assert named == set()
+    assert [r for r in requirements if r.startswith("espnet")] == ['espnet; extra == "espnet"']
+
+
+def test_metadata(metadata: Message) -> None:
+    assert metadata["Name"] == "espnet_quant4"
+    assert metadata["Version"] == espnet_quant4.__version__
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert {"k2", "report", "test"} <= set(metadata.get_all("Provides-Extra", []))
+    assert "Apache-2.0" in (metadata["License-Expression"] or metadata["License"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "editable", "sdist"])
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_install_and_uninstall(
+    installer: str, kind: str, source: Path, sdist: Path, tmp_path: Path
+) -> None:
+    python = Interpreter(tmp_path / "venv", plugin=False, outer=True, pip=installer == "pip")
+    if installer == "pip":
+        pip = [str(python.executable), "-m", "pip"]
+        # pip sees the outer environment, ESPnet included, and has to find every requirement there.
+        options, target, yes = ["--no-index", "--no-build-isolation"], [], ["--yes"]
+    else:
+        pip = ["uv", "pip"]
+        # uv looks at the inner environment only, which has no numpy.
+        options = ["--offline", "--no-build-isolation", "--no-deps"]
+        target, yes = ["--python", str(python.executable)], []
+
+    def call(*arguments: str) -> str:
+        # Not in the repository: its folder would be on the module path.
+        done = subprocess.run(
+            [*pip, *arguments], capture_output=True, text=True, cwd=python.site_packages
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def versions() -> dict[str, str]:
+        listed = json.loads(call("list", "--format", "json", *target))
+        names = {p["name"].replace("-", "_"): p["version"] for p in listed}
+        return {name: version for name, version in names.items() if name != "espnet_quant4"}
+
+    before = versions()
+    what = {"folder": [str(source)], "editable": ["-e", str(source)], "sdist": [str(sdist)]}[kind]
+    call("install", *target, *options, *what)
+    pth = python.site_packages / PTH.name
+    assert pth.read_bytes() == PTH.read_bytes()
+    assert versions() == before
+    # Not imported by the code: the .pth did it.
+    where = Path(python.lines("import sys; print(sys.modules['espnet_quant4'].__file__)")[0])
+    assert where.is_relative_to(source if kind == "editable" else python.site_packages)
+
+    call("uninstall", *target, *yes, "espnet_quant4")
+    assert not pth.exists()
+    assert versions() == before
