@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -134,7 +134,10 @@ def _attribute(owner: Any, name: str) -> Any:
 
 
 def _espnet_version() -> str:
-    return str(getattr(sys.modules.get("espnet2"), "__version__", "unknown version"))
+    try:
+        return metadata.version("espnet")
+    except metadata.PackageNotFoundError:  # a checkout that is only on the module path
+        return "unknown version"
 
 
 def _choices(module: ModuleType, kind: str) -> Any:
