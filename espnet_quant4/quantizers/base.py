@@ -1,0 +1,207 @@
+"""What all quantizers share: the grid, the state, how a clip is set from data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from espnet_quant4.quantizers.clip_search import Histogram
+from espnet_quant4.quantizers.rounding import round_to_grid
+
+ROLES = ("weight", "activation")
+INITIALIZATIONS = ("mse", "percentile", "max")
+
+# Below this a clip counts as zero; keeps scales of all-zero tensors finite.
+SMALLEST_CLIP = 1e-8
+
+
+class Quantizer(torch.nn.Module):
+    """Base of all quantizers.
+
+    A weight has rows; they are cut into ``groups`` equal blocks of consecutive rows with a clip
+    each: 1 for one clip per tensor, 4 for one per LSTM gate, as many as rows for one per row.
+    Activations have one group.
+
+    State: ``clip_value`` ``(groups,)`` float32 (a parameter where it is learned, else a buffer) and
+    ``calibrated`` ``()`` int64, above 0 once the clip has been set. ESPnet's checkpoint averaging
+    adds up integer buffers and averages the others, and both stay right.
+
+    Args:
+        bits: 2 to 8.
+        groups: number of clips.
+        role: ``weight`` or ``activation``.
+        init: how data sets the clip: ``mse`` (least squared error), ``percentile`` or ``max``.
+        init_percentile: in percent, for ``init: percentile``.
+
+    Raises:
+        ValueError: for a value outside what is named above.
+    """
+
+    #: Whether the clip is a parameter.
+    learned = False
+    #: Whether a weight's clip is computed anew from the weight at every use, in training and
+    #: evaluation alike, so that it never lags behind an optimizer step.
+    follows_weight = False
+
+    def __init__(
+        self,
+        bits: int,
+        groups: int = 1,
+        role: str = "weight",
+        init: str = "mse",
+        init_percentile: float = 99.9,
+    ):
+        super().__init__()
+        check(isinstance(bits, int) and 2 <= bits <= 8, "bits", bits, "2 to 8")
+        check(role in ROLES, "role", role, ", ".join(ROLES))
+        check(init in INITIALIZATIONS, "init", init, ", ".join(INITIALIZATIONS))
+        check(0 < init_percentile <= 100, "init_percentile", init_percentile, "above 0, to 100")
+        check(groups >= 1, "groups", groups, "1 and above")
+        self.bits = bits
+        self.groups = groups
+        self.role = role
+        self.init = init
+        self.init_percentile = init_percentile
+        self.calibrating = False
+        self._histogram: Histogram | None = None
+        if self.learned:
+            self.clip_value = torch.nn.Parameter(torch.ones(groups))
+        else:
+            self.register_buffer("clip_value", torch.ones(groups))
+        self.register_buffer("calibrated", torch.zeros((), dtype=torch.int64))
+        # Reading a tensor at every use would wait for the device.
+        self._known_calibrated = False
+
+    @property
+    def max_code(self) -> int:
+        """The largest code, ``2^(bits-1) - 1``."""
+        return 2 ** (self.bits - 1) - 1
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the clip is set: from data, a checkpoint or by construction."""
+        if self.role == "weight" and self.follows_weight:
+            return True
+        if not self._known_calibrated:
+            self._known_calibrated = bool(self.calibrated > 0)
+        return self._known_calibrated
+
+    # ---- the clip ---------------------------------------------------------------------------
+
+    def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the clip ``(groups,)`` of a weight seen as ``(groups, elements)`` float32."""
+        raise NotImplementedError
+
+    def clip(self, x: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the clip ``(groups,)`` float32, above 0.
+
+        Args:
+            x: the weight, which those need that compute their clip from it.
+        """
+        if self.role == "weight" and self.follows_weight:
+            if x is None:
+                raise ValueError(f"{type(self).__name__}.clip() computes the clip from the weight: pass it")
+            with torch.no_grad():
+                clip = self.weight_clip(x.detach().float().reshape(self.groups, -1))
+            return clip.clamp_min(SMALLEST_CLIP)
+        return self.clip_value.clamp_min(SMALLEST_CLIP)
+
+    def scale(self, x: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the step between neighbouring levels, ``clip / max_code``, ``(groups,)``."""
+        return self.clip(x) / self.max_code
+
+    def spread(self, clip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Shape a clip ``(groups,)`` so that it broadcasts against ``x``."""
+        if self.groups == 1:
+            return clip
+        if x.size(0) % self.groups:
+            raise ValueError(
+                f"{type(self).__name__}: {x.size(0)} rows cannot be cut into {self.groups} groups"
+            )
+        rows = clip.repeat_interleave(x.size(0) // self.groups)
+        return rows.view(-1, *[1] * (x.dim() - 1))
+
+    # ---- statistics -------------------------------------------------------------------------
+
+    def observe(self, x: torch.Tensor) -> None:
+        """Take note of data: a histogram while calibrating, else what the family keeps track of.
+
+        Args:
+            x: any shape; what is not finite is passed over.
+        """
+        if not self.calibrating:
+            self.update(x)
+        elif self.role == "activation":
+            if self._histogram is None:
+                self._histogram = Histogram(1)
+            self._histogram.add(x.detach().float().abs().reshape(1, -1))
+
+    def update(self, x: torch.Tensor) -> None:
+        """Follow the data of a training step; most quantizers do not."""
+
+    def set_clip_from(self, histogram: Histogram) -> None:
+        """Set the clip from magnitudes, by the method ``init``."""
+        clip = histogram.clip(self.init, self.max_code, self.init_percentile)
+        with torch.no_grad():
+            self.clip_value.copy_(clip.clamp_min(SMALLEST_CLIP))
+            self.calibrated.fill_(1)
+
+    def finish_calibration(self) -> bool:
+        """Set the clip from what was observed; False where nothing was."""
+        histogram, self._histogram = self._histogram, None
+        if histogram is None or histogram.is_empty:
+            return False
+        self.set_clip_from(histogram)
+        return True
+
+    # ---- quantization -----------------------------------------------------------------------
+
+    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` float32 on the grid, with this family's gradients."""
+        raise NotImplementedError
+
+    def quantize(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` rounded to the grid by the clip as it stands, in float32.
+
+        While calibrating, ``x`` is returned as it is.
+        """
+        if self.calibrating:
+            return x
+        x = x.float()
+        if self.role == "weight" and not self.is_calibrated:
+            # The weight itself is all the data that its clip needs.
+            histogram = Histogram(self.groups)
+            histogram.add(x.detach().abs().reshape(self.groups, -1))
+            self.set_clip_from(histogram)
+        return self.fake_quantize(x)
+
+    def codes(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the codes of ``x``, int8, each in ``-max_code .. max_code``."""
+        with torch.no_grad():
+            clip = self.spread(self.clip(x), x)
+            return (round_to_grid(x.float(), clip, self.max_code) / clip * self.max_code).round().to(torch.int8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.role == "activation" and (self.training or self.calibrating):
+            self.observe(x)
+        return self.quantize(x)
+
+    def is_same_constant(self, other: Quantizer) -> bool:
+        """Whether both always map equal values to equal values, whatever data they see."""
+        return False
+
+    # ---- state ------------------------------------------------------------------------------
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._known_calibrated = False
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, groups={self.groups}, role={self.role}"
+
+
+def check(is_valid: bool, name: str, value: Any, choices: str) -> None:
+    """Raise ValueError for a value that is not valid."""
+    if not is_valid:
+        raise ValueError(f"{name}: {value!r}; valid: {choices}")

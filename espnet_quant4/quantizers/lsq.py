@@ -1,0 +1,45 @@
+"""``lsq``: Esser et al., "Learned Step Size Quantization", ICLR 2020.
+
+LSQ learns the step ``s``; here the clip ``a = max_code * s`` is the parameter, so ``dq/da`` is LSQ's
+``dq/ds / max_code``. LSQ's gradient scale ``g = 1 / sqrt(N * max_code)`` (section 2.2, N elements a
+group) is applied to the gradient of the clip, times ``max_code^2``: a step of an optimizer without
+momentum then moves ``s`` exactly as it would if ``s`` were the parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from espnet_quant4.quantizers.pact import PactPlusQuantizer
+from espnet_quant4.quantizers.registry import register
+
+
+class ScaledGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:  # type: ignore[override]
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        return gradient * ctx.factor, None
+
+
+@register("lsq")
+class LsqQuantizer(PactPlusQuantizer):
+    """A learned step size with the gradient scale of its paper.
+
+    Args:
+        init: how calibration sets the first clip: ``mse``, ``percentile`` or ``max``.
+        init_percentile: in percent.
+    """
+
+    def learned_clip(self, x: torch.Tensor) -> torch.Tensor:
+        elements = max(x.numel() // self.groups, 1)
+        factor = self.max_code**2 / (elements * self.max_code) ** 0.5
+        scaled = ScaledGradient.apply(self.clip_value, factor)
+        return self.spread(scaled.clamp_min(1e-8), x)

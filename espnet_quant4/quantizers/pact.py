@@ -1,0 +1,59 @@
+"""Learned clips: ``pact`` and ``pact+``.
+
+Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks", 2018; here
+two-sided and symmetric, since what an LSTM reads has both signs. ``pact`` learns the clip from the
+values that it clips. ``pact+`` adds the rounding residual of those inside, which is the derivative
+of the quantized value with respect to the clip with rounding taken as the identity.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer
+from espnet_quant4.quantizers.registry import register
+from espnet_quant4.quantizers.rounding import LearnedClip
+
+
+class FlooredClip(torch.autograd.Function):
+    """The clip, kept above zero; the gradient passes, so that a clip can come back from there."""
+
+    @staticmethod
+    def forward(ctx, clip):  # type: ignore[no-untyped-def, override]
+        return clip.clamp_min(SMALLEST_CLIP)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+        return gradient
+
+
+@register("pact")
+class PactQuantizer(Quantizer):
+    """A clip learned from the values outside it.
+
+    Args:
+        init: how calibration sets the first clip: ``mse``, ``percentile`` or ``max``.
+        init_percentile: in percent.
+    """
+
+    learned = True
+    with_residual = False
+
+    def learned_clip(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the clip, with its gradient, shaped to broadcast against ``x``."""
+        return self.spread(FlooredClip.apply(self.clip_value), x)
+
+    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
+        return LearnedClip.apply(x, self.learned_clip(x), self.max_code, self.with_residual)
+
+
+@register("pact+")
+class PactPlusQuantizer(PactQuantizer):
+    """A clip learned from the values outside it and from the rounding residual inside.
+
+    Args:
+        init: how calibration sets the first clip: ``mse``, ``percentile`` or ``max``.
+        init_percentile: in percent.
+    """
+
+    with_residual = True

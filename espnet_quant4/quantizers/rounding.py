@@ -1,0 +1,84 @@
+"""Fake quantization and its straight-through gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def round_to_grid(
+    x: torch.Tensor, clip: torch.Tensor | float, max_code: int
+) -> torch.Tensor:
+    """Return ``round_half_even(clamp(x, -clip, clip) / scale) * scale``, NaN staying NaN.
+
+    Args:
+        x: any shape, float32.
+        clip: broadcastable to ``x``, above 0.
+        max_code: largest code, ``2^(bits-1) - 1``.
+    """
+    scale = clip / max_code
+    return (x.clamp(-clip, clip) / scale).round_().mul_(scale)  # type: ignore[arg-type, operator]
+
+
+class ClippedStraightThrough(torch.autograd.Function):
+    """Fake quantization; the gradient passes inside the clip and is zero outside."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: torch.Tensor, clip: torch.Tensor | float, max_code: int
+    ) -> torch.Tensor:
+        ctx.is_tensor = isinstance(clip, torch.Tensor)
+        ctx.save_for_backward(x, *([clip] if ctx.is_tensor else []))
+        ctx.constant = None if ctx.is_tensor else clip
+        return round_to_grid(x, clip, max_code)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        x, *clip = ctx.saved_tensors
+        return gradient * (x.abs() <= (clip[0] if clip else ctx.constant)), None, None
+
+
+class FullStraightThrough(torch.autograd.Function):
+    """Fake quantization; the gradient passes everywhere."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: torch.Tensor, clip: torch.Tensor | float, max_code: int
+    ) -> torch.Tensor:
+        return round_to_grid(x, clip, max_code)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        return gradient, None, None
+
+
+class LearnedClip(torch.autograd.Function):
+    """Fake quantization with a gradient for the clip.
+
+    With ``q(x) = clip * code / max_code``: outside, ``dq/dclip = sign(x)``; inside it is the
+    rounding residual ``(q(x) - x) / clip``, if ``with_residual``, else 0. To ``x`` the gradient
+    passes inside, and is zero outside.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: torch.Tensor, clip: torch.Tensor, max_code: int, with_residual: bool
+    ) -> torch.Tensor:
+        rounded = round_to_grid(x, clip, max_code)
+        ctx.with_residual = with_residual
+        ctx.save_for_backward(x, clip, *([rounded] if with_residual else []))
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        x, clip, *rounded = ctx.saved_tensors
+        outside = x.abs() >= clip
+        gradient_x = gradient.masked_fill(outside, 0.0)
+        gradient_clip = None
+        if ctx.needs_input_grad[1]:
+            per_element = x.sign() * outside
+            if rounded:
+                per_element = torch.where(outside, per_element, (rounded[0] - x) / clip)
+            gradient_clip = (gradient * per_element).sum_to_size(clip.shape)
+        return gradient_x, gradient_clip, None, None

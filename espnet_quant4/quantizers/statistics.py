@@ -1,0 +1,116 @@
+"""Clips that are constants or plain statistics: ``fix``, ``max``, ``percentile``, ``mse``.
+
+The gradient passes inside the clip and is zero outside.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+
+from espnet_quant4.quantizers.base import Quantizer, check
+from espnet_quant4.quantizers.clip_search import Histogram
+from espnet_quant4.quantizers.registry import register
+from espnet_quant4.quantizers.rounding import ClippedStraightThrough
+
+
+class StatisticQuantizer(Quantizer):
+    """Base of quantizers whose clip has no gradient."""
+
+    follows_weight = True
+
+    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
+        clip = self.spread(self.clip(x), x)
+        return ClippedStraightThrough.apply(x, clip, self.max_code)
+
+
+@register("fix")
+class FixedQuantizer(StatisticQuantizer):
+    """A constant clip, for what is bounded by construction, such as hidden states (``|h| < 1``).
+
+    Args:
+        clip: the constant, above 0.
+    """
+
+    follows_weight = False
+
+    def __init__(self, bits: int, groups: int = 1, role: str = "weight", clip: float = 1.0):
+        super().__init__(bits, groups, role)
+        check(clip > 0, "clip", clip, "above 0")
+        self.constant = float(clip)
+        with torch.no_grad():
+            self.clip_value.fill_(self.constant)
+            self.calibrated.fill_(1)
+
+    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
+        return ClippedStraightThrough.apply(x, self.constant, self.max_code)
+
+    def finish_calibration(self) -> bool:
+        self._histogram = None
+        return False
+
+    def is_same_constant(self, other: Quantizer) -> bool:
+        return (
+            isinstance(other, FixedQuantizer)
+            and (other.bits, other.constant) == (self.bits, self.constant)
+            and other.calibrating == self.calibrating
+        )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        # The scheme's constant holds, also against a checkpoint trained with another quantizer.
+        state_dict = dict(state_dict)
+        state_dict[f"{prefix}clip_value"] = torch.full_like(self.clip_value, self.constant)
+        state_dict[f"{prefix}calibrated"] = torch.ones_like(self.calibrated)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@register("max")
+class MaxQuantizer(StatisticQuantizer):
+    """The largest magnitude: of the weight as it is, or of all activations seen in training."""
+
+    def __init__(self, bits: int, groups: int = 1, role: str = "weight"):
+        super().__init__(bits, groups, role, init="max")
+
+    def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.abs().amax(dim=1)
+
+    def update(self, x: torch.Tensor) -> None:
+        magnitudes = x.detach().float().abs()
+        largest = magnitudes.masked_fill(~magnitudes.isfinite(), 0.0).amax().reshape(1)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        with torch.no_grad():
+            self.clip_value.copy_(torch.maximum(self.clip_value, largest))
+
+
+@register("percentile")
+class PercentileQuantizer(StatisticQuantizer):
+    """A percentile of the magnitudes: of the weight as it is, or of calibration data.
+
+    Args:
+        percentile: in percent, above 0, to 100.
+    """
+
+    def __init__(
+        self, bits: int, groups: int = 1, role: str = "weight", percentile: float = 99.9
+    ):
+        check(0 < percentile <= 100, "percentile", percentile, "above 0, to 100")
+        super().__init__(bits, groups, role, init="percentile", init_percentile=percentile)
+
+    def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
+        elements = weight.size(1)
+        rank = min(max(round(self.init_percentile / 100 * elements), 1), elements)
+        return weight.abs().kthvalue(rank, dim=1).values
+
+
+@register("mse")
+class MeanSquaredErrorQuantizer(StatisticQuantizer):
+    """The clip of least squared rounding error: of the weight as it is, or of calibration data."""
+
+    def __init__(self, bits: int, groups: int = 1, role: str = "weight"):
+        super().__init__(bits, groups, role, init="mse")
+
+    def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
+        histogram = Histogram(self.groups)
+        histogram.add(weight.abs())
+        return histogram.least_squared_error(self.max_code)
