@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import espnet_quant4
+from espnet_quant4.hook import SWITCH
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PTH = REPOSITORY / "espnet_quant4.pth"
@@ -54,7 +55,7 @@ class Interpreter:
     ) -> subprocess.CompletedProcess[str]:
         """Run with `arguments`; environment variables are those of the tests plus `environment`."""
         kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONWARNINGS")}
-        kept.pop(espnet_quant4.SWITCH, None)
+        kept.pop(SWITCH, None)
         return subprocess.run(
             [str(self.executable), *arguments],
             check=check,

@@ -181,8 +181,9 @@ def test_install_and_uninstall(
     pth = python.site_packages / PTH.name
     assert pth.read_bytes() == PTH.read_bytes()
     assert versions() == before
-    # Not imported by the code: the .pth did it.
-    where = Path(python.lines("import sys; print(sys.modules['espnet_quant4'].__file__)")[0])
+    # Not imported by the code: the .pth does it.
+    code = "import sys, espnet2; print(sys.modules['espnet_quant4'].__file__)"
+    where = Path(python.lines(code)[0])
     assert where.is_relative_to(source if kind == "editable" else python.site_packages)
 
     call("uninstall", *target, *yes, "espnet_quant4")

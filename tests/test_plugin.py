@@ -13,7 +13,8 @@ import pytest
 import yaml
 from espnet2.train.class_choices import ClassChoices
 
-from espnet_quant4 import TARGETS, hook, plugin
+from espnet_quant4 import hook, plugin
+from espnet_quant4.hook import TARGETS
 from espnet_quant4.plugin import Entry, register
 from espnet_quant4.scheme import Scheme, SchemeError
 

@@ -3,7 +3,7 @@
 import torch
 import torch.distributed
 import torch.multiprocessing
-from conftest import SCHEME, build_transducer, random_batch
+from small_transducer import SCHEME, build_transducer, random_batch
 from torch.nn.parallel import DistributedDataParallel
 
 from espnet_quant4.quantizers import Quantizer

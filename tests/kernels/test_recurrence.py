@@ -28,9 +28,7 @@ class RoundStraightThrough(torch.autograd.Function):
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 7), st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.booleans()
-)
+@given(st.integers(1, 7), st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.booleans())
 def test_equals_reference(frames, directions, batch, size, quantized):
     torch.manual_seed(frames)
     arguments = [
@@ -44,7 +42,9 @@ def test_equals_reference(frames, directions, batch, size, quantized):
     for recurrence in (lstm_recurrence, lstm_recurrence_for_training):
         leaves = [a.clone().requires_grad_() for a in arguments]
         *inputs, clip = leaves
-        rounded = (lambda h, clip=clip: RoundStraightThrough.apply(h, clip)) if quantized else identity
+        rounded = (
+            (lambda h, clip=clip: RoundStraightThrough.apply(h, clip)) if quantized else identity
+        )
         outputs = recurrence(*inputs, rounded)
         loss = sum((y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum() for y in outputs)
         used = leaves if quantized else inputs

@@ -313,7 +313,10 @@ def test_nan_stays_visible():
 
 @pytest.mark.parametrize("lengths", [[0, 3], [3, 6]])
 def test_wrong_lengths_are_named(lengths):
-    for lstm in (QuantLSTM(4, 3, batch_first=True), quantize_fully(QuantLSTM(4, 3, batch_first=True))):
+    for lstm in (
+        QuantLSTM(4, 3, batch_first=True),
+        quantize_fully(QuantLSTM(4, 3, batch_first=True)),
+    ):
         with pytest.raises(ValueError, match=r"batch positions \[[01]\]; valid are 1 to 5"):
             lstm(torch.randn(2, 5, 4), lengths=torch.tensor(lengths))
 
