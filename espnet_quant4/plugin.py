@@ -25,7 +25,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
-from espnet_quant4 import TARGETS
+from espnet_quant4.hook import TARGETS
 
 _MARK = "_espnet_quant4_wrapper"
 _lock = Lock()
@@ -87,7 +87,7 @@ def register(module: ModuleType | None = None) -> None:
     Safe to call any number of times, also after the module was reloaded.
 
     Args:
-        module: one of the modules named in `espnet_quant4.TARGETS`; None for those of them
+        module: one of the modules named in `espnet_quant4.hook.TARGETS`; None for those of them
             that are in `sys.modules`.
 
     Raises:

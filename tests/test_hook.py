@@ -79,6 +79,12 @@ def test_the_package_waits_for_the_tasks(python: Interpreter) -> None:
     assert python.lines(code) == ["executing espnet2.tasks.tts", "True False"]
 
 
+def test_espnet3_wakes_the_package_too(python: Interpreter, tmp_path: Path) -> None:
+    (tmp_path / "espnet3").mkdir()
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import espnet3; "
+    assert python.lines(code + "print('espnet_quant4' in sys.modules)") == ["True"]
+
+
 def test_registers_after_the_task_has_executed(python: Interpreter) -> None:
     assert python.lines(RECORDER + "import espnet2.tasks.asr") == REGISTERED
 
