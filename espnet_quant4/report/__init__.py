@@ -1,0 +1,1 @@
+"""Scores, tables and progress of experiments: reads what ESPnet wrote, never trains."""
