@@ -93,9 +93,9 @@ def files(wheel: Path) -> set[str]:
 
 def test_wheel_holds_the_package_and_the_pth(wheel: Path, source: Path) -> None:
     installed = {name for name in files(wheel) if ".dist-info/" not in name}
-    wanted = {str(path.relative_to(source)) for path in (source / "espnet_quant4").rglob("*.py")}
-    wanted |= {str(path.relative_to(source)) for path in source.rglob("conf/scheme/*.yaml")}
-    assert installed == wanted | {PTH.name, "espnet_quant4/py.typed"}
+    package = source / "espnet_quant4"
+    found = [*package.rglob("*.py"), *package.glob("conf/scheme/*.yaml"), package / "py.typed"]
+    assert installed == {PTH.name, *(str(path.relative_to(source)) for path in found)}
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(PTH.name) == PTH.read_bytes()
 

@@ -1,0 +1,270 @@
+#!/usr/bin/env bash
+# Plain stage driver of the recipes: ESPnet's stage numbers and options, ESPnet's own modules for
+# every step that ESPnet has. Called by a recipe's run.sh from the recipe's folder.
+set -euo pipefail
+
+# General
+stage=1                # first stage to run
+stop_stage=13          # last stage to run
+ngpu=0                 # number of GPUs
+nj=2                   # parallel decoding jobs
+python=python3         # python command, may be of several words
+dumpdir=dump           # formatted data
+expdir=exp             # experiments
+datadir=data           # data folders of stage 1
+seed=1
+# Data
+fs=8000                # sampling rate in Hz
+local_data_opts=""     # options for local/data.sh
+speed_perturb_factors="0.9 1.1"   # copies of the training part at these speeds; "" for none
+min_wav_duration=0.2   # seconds
+max_wav_duration=20    # seconds
+# Training
+schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (name or file)
+asr_config=conf/train_asr_fp32.yaml
+ctc_config=conf/train_asr_ctc.yaml    # encoder pre-training; "" for none
+qat_config=conf/train_asr_qat.yaml
+asr_args=""            # further options for every training, such as "--max_epoch 1"
+qat_args=""            # further options for quantization-aware training
+from_scratch=true      # false: take the FP32 model of pretrained/ instead of training it
+pretrained=pretrained
+calibration_batches=16
+# Decoding
+inference_config=conf/decode_asr.yaml
+inference_asr_model=valid.loss.ave.pth
+test_sets="dev test"
+results=               # results table as JSON; default EXPDIR/results.json
+
+help="Usage: ./run.sh [--OPTION VALUE]...
+Options and their defaults stand at the top of egs/common/asr.sh. Stages:
+  1 data  2 speed perturbation  3 format  4 remove long/short  5 tokens  10 statistics
+  11 training (FP32, then calibration and quantization-aware training)  12 decoding  13 scoring
+  14 packing (only when asked for: --stop_stage 14)"
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h|--help) echo "$help"; exit 0 ;;
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    esac
+    name=${1#--}
+    if [ "$name" = "$1" ] || [ -z "${!name+set}" ] || [[ ! $name =~ ^[a-z_]+$ ]]; then
+        echo "run.sh: unknown option $1; the options stand at the top of egs/common/asr.sh" >&2
+        exit 2
+    fi
+    if [ $# -lt 2 ]; then echo "run.sh: $1 wants a value" >&2; exit 2; fi
+    printf -v "$name" '%s' "$2"
+    shift 2
+done
+case $from_scratch in true|false) ;; *)
+    echo "run.sh: --from_scratch $from_scratch; valid: true, false" >&2; exit 2 ;;
+esac
+
+. ./path.sh
+. ./cmd.sh
+common=$(dirname "${BASH_SOURCE[0]}")
+token_list=$datadir/token_list/char/tokens.txt
+stats=$expdir/asr_stats_raw_char
+results=${results:-$expdir/results.json}
+system_of() { basename "${1%.yaml}"; }
+log() { echo "$(date '+%H:%M:%S') $*"; }
+doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+# Runs a command under cmd.sh's runner with its output in a log, whose end is shown on failure.
+logged() {
+    local runner=$1 file=$2
+    shift 2
+    mkdir -p "$(dirname "$file")"
+    if ! $runner "$file" "$@"; then
+        echo "failed: $*" >&2; tail -n 30 "$file" >&2; echo "The whole log: $file" >&2
+        return 1
+    fi
+}
+
+if doing 1; then
+    log "stage 1: data"
+    # shellcheck disable=SC2086
+    local/data.sh --python "$python" --data "$datadir" $local_data_opts
+fi
+
+if doing 2; then
+    log "stage 2: speed perturbation of train: ${speed_perturb_factors:-none}"
+    if [ -n "$speed_perturb_factors" ]; then
+        # shellcheck disable=SC2086
+        $python "$common/prepare.py" perturb "$datadir/train" "$datadir/train_sp" --fs "$fs" \
+            --factors $speed_perturb_factors
+    fi
+fi
+train_set=train
+[ -n "$speed_perturb_factors" ] && train_set=train_sp
+
+if doing 3; then
+    log "stage 3: format"
+    for part in $train_set $test_sets; do
+        $python "$common/prepare.py" format "$datadir/$part" "$dumpdir/raw/org/$part" --fs "$fs"
+    done
+fi
+
+if doing 4; then
+    log "stage 4: remove long and short utterances"
+    for part in $train_set $test_sets; do
+        limit=$max_wav_duration
+        # What is tested is tested as a whole.
+        [ "$part" != $train_set ] && [ "$part" != dev ] && limit=1000000
+        $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
+            --fs "$fs" --min_seconds "$min_wav_duration" --max_seconds "$limit"
+    done
+fi
+
+if doing 5; then
+    log "stage 5: character tokens"
+    mkdir -p "$(dirname "$token_list")"
+    $python -m espnet2.bin.tokenize_text --token_type char --field 2- --cleaner none --g2p none \
+        --input "$dumpdir/raw/$train_set/text" --output "$token_list" --write_vocabulary true \
+        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+fi
+
+data_options() {
+    local file
+    for file in wav.scp,speech,sound text,text,text; do
+        echo "--train_data_path_and_name_and_type $dumpdir/raw/$train_set/$file"
+        echo "--valid_data_path_and_name_and_type $dumpdir/raw/dev/$file"
+    done
+}
+
+if doing 10; then
+    log "stage 10: statistics"
+    if [ ! -s "$stats/train/feats_stats.npz" ]; then
+        # shellcheck disable=SC2046,SC2086
+        logged "$train_cmd" "$stats/stats.log" $python -m espnet2.bin.asr_train \
+            --collect_stats true --use_preprocessor true --token_type char --ngpu 0 \
+            --token_list "$token_list" --config "$asr_config" --normalize none \
+            --batch_type unsorted --batch_size 8 --output_dir "$stats" $(data_options) \
+            --train_shape_file "$dumpdir/raw/$train_set/utt2num_samples" \
+            --valid_shape_file "$dumpdir/raw/dev/utt2num_samples"
+    fi
+    for part in train valid; do
+        awk -v n="$(wc -l < "$token_list")" '{print $0 "," n}' \
+            "$stats/$part/text_shape" > "$stats/$part/text_shape.char"
+    done
+fi
+
+# All that trainings of one model have in common.
+train_options() {
+    local config=$1 output=$2 part
+    echo "--use_preprocessor true --token_type char --token_list $token_list --seed $seed"
+    echo "--config $config --output_dir $output --ngpu $ngpu"
+    echo "--normalize global_mvn --normalize_conf stats_file=$stats/train/feats_stats.npz"
+    for part in train valid; do
+        echo "--${part}_shape_file $stats/$part/speech_shape"
+        echo "--${part}_shape_file $stats/$part/text_shape.char"
+    done
+    data_options
+}
+
+# Trains with ESPnet, resumes what was interrupted, shows a line an epoch.
+train() {
+    local config=$1 output=$2
+    shift 2
+    if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"; return; fi
+    mkdir -p "$output"
+    log "$output: training (log: $output/train.log)"
+    $python -m espnet_quant4.report.progress "$output/train.log" &
+    local watcher=$! status=0
+    # shellcheck disable=SC2046,SC2086
+    logged "$train_cmd" "$output/train.log" $python -m espnet2.bin.asr_train \
+        $(train_options "$config" "$output") --resume true "$@" $asr_args || status=$?
+    sleep 1; kill $watcher 2>/dev/null || true; wait $watcher 2>/dev/null || true
+    return $status
+}
+
+if doing 11; then
+    log "stage 11: training"
+    fp32=$expdir/asr_fp32
+    if [ "$from_scratch" = false ]; then
+        if [ ! -e "$pretrained/fp32.pth" ]; then
+            echo "no $pretrained/fp32.pth; train it: --from_scratch true" >&2; exit 1
+        fi
+        cmp "$pretrained/tokens.txt" "$token_list" || {
+            echo "$pretrained/fp32.pth was trained with other tokens than $token_list" >&2; exit 1; }
+        mkdir -p "$fp32"
+        # ESPnet writes the model's config.yaml and stops there.
+        # shellcheck disable=SC2046
+        logged "$train_cmd" "$fp32/config.log" $python -m espnet2.bin.asr_train \
+            $(train_options "$asr_config" "$fp32") --dry_run true
+        cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
+    else
+        start=()
+        if [ -n "$ctc_config" ]; then
+            train "$ctc_config" "$expdir/asr_ctc"
+            start=(--init_param "$expdir/asr_ctc/$inference_asr_model")
+        fi
+        train "$asr_config" "$fp32" "${start[@]}"
+    fi
+    for scheme in $schemes; do
+        system=$(system_of "$scheme")
+        [ "$system" = fp32 ] && continue
+        output=$expdir/asr_$system
+        if [ ! -e "$output/calibrated.pth" ]; then
+            log "$output: calibration"
+            # shellcheck disable=SC2046
+            $python -m espnet_quant4.bin.main calibrate $(train_options "$qat_config" "$output") \
+                --model_conf "scheme=$scheme" --init_param "$fp32/$inference_asr_model" \
+                --batches "$calibration_batches" --output "$output/calibrated.pth" \
+                2>&1 | tee "$output.calibrate.log" | grep -v "INFO\|WARNING"
+        fi
+        # shellcheck disable=SC2086
+        train "$qat_config" "$output" --model_conf "scheme=$scheme" \
+            --init_param "$output/calibrated.pth" $qat_args
+    done
+fi
+
+if doing 12; then
+    log "stage 12: decoding"
+    for scheme in $schemes; do
+        output=$expdir/asr_$(system_of "$scheme")
+        for part in $test_sets; do
+            folder=$output/$(basename "${inference_config%.yaml}")/$part
+            if [ -e "$folder/text" ]; then log "$folder: decoded already"; continue; fi
+            log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
+            mkdir -p "$folder/logdir"
+            jobs=()
+            for job in $(seq "$nj"); do
+                awk -v n="$nj" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
+                    > "$folder/logdir/keys.$job.scp"
+                [ -s "$folder/logdir/keys.$job.scp" ] || continue
+                # One thread a job: the jobs are the parallel part.
+                OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 logged "$decode_cmd" \
+                    "$folder/logdir/asr_inference.$job.log" $python -m espnet2.bin.asr_inference \
+                    --ngpu 0 --config "$inference_config" \
+                    --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
+                    --key_file "$folder/logdir/keys.$job.scp" \
+                    --asr_train_config "$output/config.yaml" \
+                    --asr_model_file "$output/$inference_asr_model" \
+                    --output_dir "$folder/logdir/output.$job" &
+                jobs+=($!)
+            done
+            for job in "${jobs[@]}"; do wait "$job"; done
+            sort "$folder"/logdir/output.*/1best_recog/text > "$folder/text.part"
+            mv "$folder/text.part" "$folder/text"
+        done
+    done
+fi
+
+if doing 13; then
+    log "stage 13: scoring"
+    systems=()
+    for scheme in $schemes; do systems+=("$expdir/asr_$(system_of "$scheme")"); done
+    # shellcheck disable=SC2086
+    $python -m espnet_quant4.bin.main results --systems "${systems[@]}" --parts $test_sets \
+        --dumpdir "$dumpdir/raw" --inference "$(basename "${inference_config%.yaml}")" \
+        --model "$inference_asr_model" --fs "$fs" --output "$results"
+fi
+
+if doing 14; then
+    log "stage 14: packing"
+    for scheme in $schemes; do
+        output=$expdir/asr_$(system_of "$scheme")
+        $python -m espnet2.bin.pack asr --asr_train_config "$output/config.yaml" \
+            --asr_model_file "$output/$inference_asr_model" --option "$token_list" \
+            --outpath "$output/model.zip"
+    done
+fi

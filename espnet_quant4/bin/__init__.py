@@ -1,0 +1,1 @@
+"""The command line: one thin module for each sub-command of ``espnet-quant4``."""

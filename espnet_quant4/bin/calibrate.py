@@ -1,0 +1,91 @@
+"""Set the activation clips of a quantized model from data, before quantization-aware training.
+
+Takes the options of ``espnet2.bin.asr_train``, for the run that is to follow: its ``--config``, the
+FP32 checkpoint as ``--init_param``, the training data. A few training batches pass through the model
+in float, without dropout and augmentation; the model with its clips set is saved, for
+``--init_param`` of the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def get_parser() -> Any:
+    """Return ESPnet's parser of ASR training with the options of calibration added."""
+    from espnet2.tasks.asr import ASRTask
+
+    parser = ASRTask.get_parser()
+    parser.prog = "espnet-quant4 calibrate"
+    parser.description = __doc__
+    group = parser.add_argument_group("Calibration related")
+    group.add_argument("--batches", type=int, default=16, help="number of training batches")
+    group.add_argument("--output", type=Path, required=True, help="checkpoint to write")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    import espnet_quant4.plugin  # the switch that turns the plugin off is not for this command
+
+    args = get_parser().parse_args(arguments)
+    espnet_quant4.plugin.register()
+    if args.batches < 1:
+        raise SystemExit(f"--batches {args.batches}: valid are 1 and above")
+    model = calibrate(args)
+    temporary = args.output.with_name(f"{args.output.name}.part")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), temporary)
+    os.replace(temporary, args.output)
+    print(f"saved {args.output}")
+    return 0
+
+
+def calibrate(args: Any) -> torch.nn.Module:
+    """Build the model that ``args`` describe and set its activation clips from training batches.
+
+    Args:
+        args: as `get_parser` returns them.
+
+    Raises:
+        SystemExit: for a model without quantizers.
+    """
+    from espnet2.tasks.asr import ASRTask
+    from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+    from espnet2.train.distributed_utils import DistributedOption
+    from tqdm import tqdm
+
+    from espnet_quant4.quantizers import Quantizer
+    from espnet_quant4.quantizers.calibration import calibrating
+
+    torch.manual_seed(args.seed)
+    model: torch.nn.Module = ASRTask.build_model(args)
+    names = {m: n for n, m in model.named_modules() if isinstance(m, Quantizer)}
+    if not names:
+        raise SystemExit(
+            f"{args.config}: the model has no quantizer to calibrate. Name a scheme: model_conf: "
+            "scheme: tailored, or --model_conf scheme=tailored."
+        )
+    for path in args.init_param:
+        load_pretrained_model(path, model, args.ignore_init_mismatch, map_location="cpu")
+    option = DistributedOption(distributed=False, ngpu=0)
+    factory = ASRTask.build_iter_factory(args=args, distributed_option=option, mode="train")
+    iterator = factory.build_iter(1, shuffle=True)
+    model.eval()
+    with torch.no_grad(), calibrating(model) as activations:
+        for number, (_, batch) in enumerate(tqdm(iterator, total=args.batches, desc="calibrate")):
+            if number == args.batches:
+                break
+            model(**batch)
+    print(f"{'clip':>10}  bits  quantizer    tensor")
+    for quantizer in activations:
+        clip = float(quantizer.clip()[0])
+        kind = type(quantizer).__name__.removesuffix("Quantizer")
+        name = names[quantizer].replace(".quantizers", "")
+        print(f"{clip:10.4f}  {quantizer.bits:4}  {kind:<12} {name}")
+    return model

@@ -1,0 +1,32 @@
+"""``espnet-quant4``: the plugin's own commands. What ESPnet has a command for is ESPnet's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# name: (module under espnet_quant4.bin, what it does)
+COMMANDS = {
+    "calibrate": ("calibrate", "set activation clips from data, before quantization-aware training"),
+    "score": ("score", "count word and character errors, as sclite does"),
+    "results": ("results", "make the table of results of a recipe's experiments"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="espnet-quant4", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, help_text) in COMMANDS.items():
+        # Each command parses its own arguments, so that --help need not import ESPnet.
+        commands.add_parser(name, help=help_text, add_help=False)
+    args, rest = parser.parse_known_args(arguments[:1])
+    module = import_module(f"espnet_quant4.bin.{COMMANDS[args.command][0]}")
+    return int(module.main([*rest, *arguments[1:]]) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
