@@ -198,9 +198,9 @@ def _wrap_config_writer(module: ModuleType) -> None:
     @functools.wraps(original)
     def save_espnet_config(task: str, config: Any, output_dir: str) -> None:
         task_module = sys.modules.get(task_class(task).__module__)
-        if task_module is not None and task_module.__name__ in TASKS:
+        if task_module is not None and task_module.__name__ in TASKS and config.get("model"):
             config = _plain_copy(config)
-            args = argparse.Namespace(**(config.get("model") or {}))
+            args = argparse.Namespace(**config["model"])
             _resolve_schemes(task_module, args)
             config["model"] = vars(args)
         original(task, config, output_dir)

@@ -108,19 +108,24 @@ def test_saved_configuration_needs_no_other_file(
     assert any("quantizers" in name for name in sizes(model))
 
 
+@pytest.mark.parametrize("task, config, key", CASES)
 def test_printed_configuration_loads(
-    tmp_path: Path, scheme_file: Path, monkeypatch: pytest.MonkeyPatch
+    task: Any,
+    config: dict[str, Any],
+    key: str,
+    tmp_path: Path,
+    scheme_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = with_scheme(ASR, "model_conf", str(scheme_file))
-    wanted = sizes(ASRTask.build_model(parse(ASRTask, config, tmp_path)))
+    config = with_scheme(config, key, str(scheme_file))
+    wanted = sizes(task.build_model(parse(task, config, tmp_path)))
     # print_config reads sys.argv.
-    monkeypatch.setattr(sys, "argv", ["asr_train", "--config", str(tmp_path / "train.yaml")])
+    monkeypatch.setattr(sys, "argv", ["train", "--config", str(tmp_path / "train.yaml")])
     printed = io.StringIO()
-    ASRTask.print_config(printed)
+    task.print_config(printed)
     content = yaml.safe_load(printed.getvalue())
-    assert content["encoder"] == "quant_rnn"
-    assert content["model_conf"]["scheme"] == str(scheme_file)
-    assert sizes(ASRTask.build_model(parse(ASRTask, content, tmp_path))) == wanted
+    assert content[key]["scheme"] == str(scheme_file)
+    assert sizes(task.build_model(parse(task, content, tmp_path))) == wanted
 
 
 def test_joint_network_has_the_size_asked_for(tmp_path: Path) -> None:
