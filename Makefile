@@ -1,0 +1,54 @@
+# make demo: set up, then train, decode and score a 4-bit RNN transducer on real speech
+# make test: set up, then run the test suite
+# Both find a Python by themselves; see tools/setup_venv.sh.
+
+SHELL := /bin/bash
+VENV := $(CURDIR)/.venv
+PYTHON := $(VENV)/bin/python
+DEMO := $(CURDIR)/exp/demo
+# The oldest ESPnet that is supported, for `make compatibility`.
+OLD_VENV := $(CURDIR)/.venv-202511
+
+.PHONY: help setup demo test lint format smoke compatibility clean
+
+help:
+	@echo "make demo           set up, then the Asterisk recipe from its FP32 checkpoint; table of results"
+	@echo "make test           set up, then the test suite"
+	@echo "make lint           ruff and mypy; make format rewrites"
+	@echo "make smoke          every stage of the recipe on a handful of utterances"
+	@echo "make compatibility  part of the tests with ESPnet 202511"
+	@echo "make clean          remove the environments, builds and exp/"
+
+setup:
+	@tools/setup_venv.sh "$(VENV)"
+
+demo: setup
+	egs/asterisk_en/asr1/run.sh --python "$(PYTHON)" --from_scratch false \
+	    --speed_perturb_factors "" --datadir "$(DEMO)/data" --dumpdir "$(DEMO)/dump" \
+	    --expdir "$(DEMO)/exp" --results "$(DEMO)/results.json"
+
+test: setup
+	"$(PYTHON)" -m pytest -q
+
+lint: setup
+	"$(PYTHON)" -m ruff check .
+	"$(PYTHON)" -m ruff format --check .
+	"$(PYTHON)" -m mypy
+
+format: setup
+	"$(PYTHON)" -m ruff check --fix .
+	"$(PYTHON)" -m ruff format .
+
+smoke: setup
+	PYTHON="$(PYTHON)" tools/smoke.sh "$(CURDIR)/exp/smoke"
+
+# Left out, with a line that says so, where there is no Python for that ESPnet.
+compatibility:
+	@if ! QUANT4_ESPNET=202511 QUANT4_DRY_RUN=1 tools/setup_venv.sh "$(OLD_VENV)" 2>/dev/null; then \
+	    echo "compatibility: no Python 3.10 or 3.11 on this machine; left out"; exit 0; fi; \
+	QUANT4_ESPNET=202511 tools/setup_venv.sh "$(OLD_VENV)" && \
+	"$(OLD_VENV)/bin/python" -m pytest -q -m "not slow" tests/asr tests/nn tests/quantizers \
+	    tests/test_registration.py tests/test_scheme.py
+
+clean:
+	rm -rf "$(VENV)" "$(OLD_VENV)" build dist exp *.egg-info
