@@ -178,7 +178,9 @@ class Scheme:
         for key in content:
             self._check_choice(place, key, keys)
         if not isinstance(content.get("pattern"), str):
-            raise self._error(f"{place}.pattern", content.get("pattern"), "a pattern such as", ["encoder.*"])
+            raise self._error(
+                f"{place}.pattern", content.get("pattern"), "a pattern such as", ["encoder.*"]
+            )
         if not isinstance(content.get("optional", False), bool):
             raise self._error(f"{place}.optional", content["optional"], "valid:", ["true", "false"])
         override = {k: content[k] for k in ("pattern", "optional") if k in content}
@@ -242,9 +244,7 @@ class Scheme:
         choices = ["tensor"]
         if tensor.startswith("weight"):
             choices = ["tensor", "gate", "row"] if kind == "lstm" else ["tensor", "row"]
-        self._check_choice(
-            f"{place}.{tensor}.granularity", specification["granularity"], choices
-        )
+        self._check_choice(f"{place}.{tensor}.granularity", specification["granularity"], choices)
 
     def _check_choice(
         self, place: str, value: Any, choices: Iterable[Any], extra: Iterable[Any] = ()

@@ -32,7 +32,7 @@ def build_transducer(scheme=None, decoder=None, seed=0, **model_conf):
         FEATURES, use_projection=False, num_layers=2, hidden_size=6, output_size=6, stack_frames=2
     )
     if decoder is None:
-        decoder = QuantTransducerDecoder(len(TOKENS), hidden_size=5)
+        decoder = QuantTransducerDecoder(len(TOKENS), encoder_output_size=6, hidden_size=5)
     return QuantESPnetASRModel(
         vocab_size=len(TOKENS),
         token_list=TOKENS,
@@ -44,6 +44,7 @@ def build_transducer(scheme=None, decoder=None, seed=0, **model_conf):
         postencoder=None,
         decoder=decoder,
         ctc=CTC(odim=len(TOKENS), encoder_output_size=6),
+        joint_network=None,
         scheme=scheme,
         joint_network_conf={"joint_space_size": 7},
         report_cer=False,
@@ -54,9 +55,9 @@ def build_transducer(scheme=None, decoder=None, seed=0, **model_conf):
 
 def random_batch(seed=0):
     torch.manual_seed(seed)
-    return dict(
-        speech=torch.randn(3, 24, FEATURES),
-        speech_lengths=torch.tensor([24, 20, 13]),
-        text=torch.tensor([[3, 4, 5, 2], [5, 3, -1, -1], [4, -1, -1, -1]]),
-        text_lengths=torch.tensor([4, 2, 1]),
-    )
+    return {
+        "speech": torch.randn(3, 24, FEATURES),
+        "speech_lengths": torch.tensor([24, 20, 13]),
+        "text": torch.tensor([[3, 4, 5, 2], [5, 3, -1, -1], [4, -1, -1, -1]]),
+        "text_lengths": torch.tensor([4, 2, 1]),
+    }

@@ -127,7 +127,9 @@ def filter_utterances(args: argparse.Namespace) -> None:
         else:
             keep.append(key)
     if not keep:
-        raise SystemExit(f"{args.source}: no utterance is left of {len(tables['text'])}: {left_out}")
+        raise SystemExit(
+            f"{args.source}: no utterance is left of {len(tables['text'])}: {left_out}"
+        )
     write_folder(args.target, {n: {k: t[k] for k in keep} for n, t in tables.items()})
     (args.target / "feats_type").write_text("raw\n")
     print(

@@ -1,6 +1,6 @@
-"""``model: quant_espnet``: ESPnet's ASR model with quantized layers and a choice of transducer loss."""
+"""``model: quant_espnet``: ESPnet's ASR model, quantized, with a choice of transducer loss."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from espnet2.asr.ctc import CTC
@@ -17,7 +17,7 @@ from espnet2.asr_transducer.utils import get_transducer_task_io
 from espnet2.layers.abs_normalize import AbsNormalize
 from typeguard import typechecked
 
-from espnet_quant4.asr.joint_network import QuantJointNetwork
+from espnet_quant4.asr.joint_network import QuantJointNetwork, quantize_joint_network
 from espnet_quant4.asr.transducer_loss import build_transducer_loss
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.scheme import apply_scheme
@@ -46,19 +46,19 @@ class QuantESPnetASRModel(ESPnetASRModel):
     def __init__(
         self,
         vocab_size: int,
-        token_list: Union[Tuple[str, ...], List[str]],
-        frontend: Optional[AbsFrontend],
-        specaug: Optional[AbsSpecAug],
-        normalize: Optional[AbsNormalize],
-        preencoder: Optional[AbsPreEncoder],
-        encoder: Optional[AbsEncoder],
-        postencoder: Optional[AbsPostEncoder],
-        decoder: Optional[AbsDecoder],
+        token_list: tuple[str, ...] | list[str],
+        frontend: AbsFrontend | None,
+        specaug: AbsSpecAug | None,
+        normalize: AbsNormalize | None,
+        preencoder: AbsPreEncoder | None,
+        encoder: AbsEncoder | None,
+        postencoder: AbsPostEncoder | None,
+        decoder: AbsDecoder | None,
         ctc: CTC,
-        joint_network: Optional[torch.nn.Module] = None,
-        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        joint_network: torch.nn.Module | None,
+        scheme: str | dict[str, Any] | None = None,
         transducer_loss: str = "torchaudio",
-        joint_network_conf: Optional[Dict[str, Any]] = None,
+        joint_network_conf: dict[str, Any] | None = None,
         report_cer: bool = True,
         report_wer: bool = True,
         sym_space: str = "<space>",
@@ -87,13 +87,13 @@ class QuantESPnetASRModel(ESPnetASRModel):
         if self.ctc is not None:
             self.ctc.ctc_lo = QuantLinear.from_float(self.ctc.ctc_lo)
         if isinstance(decoder, TransducerDecoder):
-            self._become_transducer(
+            joint = self._become_transducer(
                 decoder, joint_network, joint_network_conf or {}, transducer_loss
             )
             if report_cer or report_wer:
                 self.error_calculator_trans = ErrorCalculatorTransducer(
                     decoder,
-                    self.joint_network,
+                    joint,
                     list(token_list),
                     sym_space,
                     sym_blank,
@@ -111,10 +111,11 @@ class QuantESPnetASRModel(ESPnetASRModel):
     def _become_transducer(
         self,
         decoder: TransducerDecoder,
-        joint_network: Optional[torch.nn.Module],
-        joint_network_conf: Dict[str, Any],
+        joint_network: torch.nn.Module | None,
+        joint_network_conf: dict[str, Any],
         transducer_loss: str,
-    ) -> None:
+    ) -> torch.nn.Module:
+        """Set up what ESPnet's constructor does for a transducer; return the joint network."""
         self.use_transducer_decoder = True
         # ESPnet's constructor took the decoder for an attention decoder.
         self.decoder = decoder
@@ -128,16 +129,16 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 self.vocab_size, encoder_size, decoder.dunits, **joint_network_conf
             )
         else:
-            for name in ("lin_enc", "lin_dec", "lin_out"):
-                setattr(joint_network, name, QuantLinear.from_float(getattr(joint_network, name)))
+            quantize_joint_network(joint_network)
         self.joint_network = joint_network
         self.criterion_transducer = build_transducer_loss(
             transducer_loss, self.blank_id, self.vocab_size, encoder_size, decoder.dunits
         )
+        return joint_network
 
     def encode(
         self, speech: torch.Tensor, speech_lengths: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Extract features and encode them.
 
         Args:
@@ -167,7 +168,7 @@ class QuantESPnetASRModel(ESPnetASRModel):
 
     def _calc_transducer_loss(
         self, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, labels: torch.Tensor
-    ) -> Tuple[torch.Tensor, Optional[float], Optional[float]]:
+    ) -> tuple[torch.Tensor, float | None, float | None]:
         """Compute the transducer loss.
 
         Args:

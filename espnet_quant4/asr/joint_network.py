@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from espnet2.asr_transducer.joint_network import JointNetwork
 
 from espnet_quant4.nn import QuantLinear
@@ -16,6 +17,10 @@ class QuantJointNetwork(JointNetwork):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lin_enc = QuantLinear.from_float(self.lin_enc)
-        self.lin_dec = QuantLinear.from_float(self.lin_dec)
-        self.lin_out = QuantLinear.from_float(self.lin_out)
+        quantize_joint_network(self)
+
+
+def quantize_joint_network(joint_network: torch.nn.Module) -> None:
+    """Put quantized layers, with the same parameters, in the place of a joint network's float ones."""
+    for name in ("lin_enc", "lin_dec", "lin_out"):
+        setattr(joint_network, name, QuantLinear.from_float(getattr(joint_network, name)))

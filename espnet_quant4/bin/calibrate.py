@@ -84,7 +84,7 @@ def calibrate(args: Any) -> torch.nn.Module:
             model(**batch)
     print(f"{'clip':>10}  bits  quantizer    tensor")
     for quantizer in activations:
-        clip = float(quantizer.clip()[0])
+        clip = quantizer.clip()[0].item()
         kind = type(quantizer).__name__.removesuffix("Quantizer")
         name = names[quantizer].replace(".quantizers", "")
         print(f"{clip:10.4f}  {quantizer.bits:4}  {kind:<12} {name}")

@@ -9,7 +9,10 @@ from importlib import import_module
 
 # name: (module under espnet_quant4.bin, what it does)
 COMMANDS = {
-    "calibrate": ("calibrate", "set activation clips from data, before quantization-aware training"),
+    "calibrate": (
+        "calibrate",
+        "set activation clips from data, before quantization-aware training",
+    ),
     "score": ("score", "count word and character errors, as sclite does"),
     "results": ("results", "make the table of results of a recipe's experiments"),
 }

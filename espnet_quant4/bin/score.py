@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.report.results import count_errors
 
     print("unit   Snt   Wrd   Corr   Sub   Del   Ins   Err%  S.Err%")
-    for unit, c in zip(("word", "char"), count_errors(args.reference, args.hypothesis)):
+    for unit, c in zip(
+        ("word", "char"), count_errors(args.reference, args.hypothesis), strict=False
+    ):
         print(
             f"{unit} {c.sentences:5} {c.words:5} {c.correct:6} {c.substitutions:5} {c.deletions:5} "
             f"{c.insertions:5} {c.error_rate:6.2f} {c.sentence_error_rate:7.2f}"

@@ -22,7 +22,7 @@ class _GatherWeightGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, input_gates: torch.Tensor, weight_hh: torch.Tensor, previous: list[torch.Tensor]
     ) -> torch.Tensor:
         ctx.previous = previous
@@ -30,7 +30,7 @@ class _GatherWeightGradient(torch.autograd.Function):
         return input_gates.view_as(input_gates)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         weight_gradient = None
         if ctx.needs_input_grad[1]:
             (hidden,) = ctx.previous  # (T, D, B, H)

@@ -31,9 +31,7 @@ def reverse_padded(sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tenso
     return sequence[source, batch]
 
 
-def lstm_cell(
-    gates: torch.Tensor, cell_state: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def lstm_cell(gates: torch.Tensor, cell_state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Apply the LSTM's nonlinearities and the cell update.
 
     Args:

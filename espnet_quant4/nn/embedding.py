@@ -36,7 +36,9 @@ class QuantEmbedding(QuantizedModule, torch.nn.Embedding):
     def quant_sites(self) -> list[tuple[str, str]]:
         return [("", "embedding")]
 
-    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+    def set_quantizers(
+        self, suffix: str, specifications: Mapping[str, Specification | None]
+    ) -> None:
         quantizer = build_quantizer(specifications.get("weight"), "weight", self.num_embeddings)
         self.quantizers = torch.nn.ModuleDict({} if quantizer is None else {"weight": quantizer})
         self.quantizers.to(self.weight.device)

@@ -40,7 +40,9 @@ class QuantLinear(QuantizedModule, torch.nn.Linear):
     def quant_sites(self) -> list[tuple[str, str]]:
         return [("", "linear")]
 
-    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+    def set_quantizers(
+        self, suffix: str, specifications: Mapping[str, Specification | None]
+    ) -> None:
         built = {
             "weight": build_quantizer(specifications.get("weight"), "weight", self.out_features),
             "input": build_quantizer(specifications.get("input"), "activation", 1),

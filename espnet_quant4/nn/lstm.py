@@ -56,7 +56,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
     def _directions(self, layer: int) -> list[str]:
         return [f"l{layer}", f"l{layer}_reverse"][: 2 if self.bidirectional else 1]
 
-    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+    def set_quantizers(
+        self, suffix: str, specifications: Mapping[str, Specification | None]
+    ) -> None:
         layer = int(suffix[1:])
         rows = 4 * self.hidden_size
         # Deeper layers read the codes of the hidden state below them, if it has any.
@@ -85,11 +87,11 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
     @property
     def is_float(self) -> bool:
         """Whether no tensor of this module is quantized."""
-        return all(len(tensors) == 0 for tensors in self.quantizers.values())  # type: ignore[arg-type]
+        return all(len(tensors) == 0 for tensors in self.quantizers.values())
 
     # ---- forward ----------------------------------------------------------------------------
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: torch.Tensor | PackedSequence,
         hx: States | None = None,
@@ -140,9 +142,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             input, lengths.cpu(), batch_first=self.batch_first, enforce_sorted=False
         )
         output, states = super().forward(packed, hx)
-        output, _ = pad_packed_sequence(
-            output, batch_first=self.batch_first, total_length=frames
-        )
+        output, _ = pad_packed_sequence(output, batch_first=self.batch_first, total_length=frames)
         return output, states
 
     def _check_lengths(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -249,7 +249,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             return joined, joined, states
 
         input_gates = []
-        for name, (weight_ih, _, *biases) in zip(names, weights):
+        for name, (weight_ih, _, *biases) in zip(names, weights, strict=False):
             bias = biases[0] + biases[1] if biases else None
             gates = torch.nn.functional.linear(x, weight_ih, bias)
             input_gates.append(reverse_in_time(gates, lengths) if is_backward(name) else gates)
@@ -327,7 +327,8 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         if not unset:
             return
         with torch.no_grad():
-            outputs, _, _ = lstm_recurrence(*arguments, _identity)
+            gates, weight_hh, hidden, cell = arguments
+            outputs, _, _ = lstm_recurrence(gates, weight_hh, hidden, cell, _identity)
         for direction, quantizer in unset:
             prepare_activation(quantizer, outputs[:, direction], valid)
 
@@ -342,9 +343,7 @@ def reverse_in_time(sequence: torch.Tensor, lengths: torch.Tensor | None) -> tor
     return sequence.flip(0) if lengths is None else reverse_padded(sequence, lengths)
 
 
-def join_directions(
-    states: Sequence[torch.Tensor], lengths: torch.Tensor | None
-) -> torch.Tensor:
+def join_directions(states: Sequence[torch.Tensor], lengths: torch.Tensor | None) -> torch.Tensor:
     """Join states ``(T, B, H)`` a direction, each in its own order, to ``(T, B, directions * H)``.
 
     What lies past the lengths becomes zero.
@@ -367,14 +366,13 @@ def _quantize_hidden(quantizers: list[Quantizer | None]) -> Callable[[torch.Tens
         return _identity
     first = quantizers[0]
     if first is not None and (
-        len(quantizers) == 1
-        or all(q is not None and first.is_same_constant(q) for q in quantizers)
+        len(quantizers) == 1 or all(q is not None and first.is_same_constant(q) for q in quantizers)
     ):
         return first.quantize
 
     def quantize(hidden: torch.Tensor) -> torch.Tensor:
         return torch.stack(
-            [h if q is None else q.quantize(h) for q, h in zip(quantizers, hidden)]
+            [h if q is None else q.quantize(h) for q, h in zip(quantizers, hidden, strict=False)]
         )
 
     return quantize

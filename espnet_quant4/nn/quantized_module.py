@@ -43,7 +43,9 @@ class QuantizedModule(torch.nn.Module):
         """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""
         raise NotImplementedError
 
-    def set_quantizers(self, suffix: str, specifications: Mapping[str, Specification | None]) -> None:
+    def set_quantizers(
+        self, suffix: str, specifications: Mapping[str, Specification | None]
+    ) -> None:
         """Put quantizers on one site.
 
         Args:
@@ -77,15 +79,33 @@ def build_quantizer(
     return build(specification, role=role, groups=groups)
 
 
-def get_quantizer(quantizers: torch.nn.Module, name: str) -> Quantizer | None:
+def get_quantizer(quantizers: torch.nn.ModuleDict, name: str) -> Quantizer | None:
     """Return the quantizer of a tensor, or None where it is float."""
-    found = quantizers[name] if name in quantizers else None  # type: ignore[operator, index]
+    if name not in quantizers:
+        return None
+    found = quantizers[name]
     return found if isinstance(found, Quantizer) else None
 
 
 def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.Tensor:
-    """Fake-quantize a weight in float32, whatever autocast says."""
-    return weight if quantizer is None else quantizer(weight)
+    """Fake-quantize a weight in float32, whatever autocast says.
+
+    In evaluation without gradients the result is kept until the weight or the clip changes: a
+    transducer's prediction network is called for every token of every hypothesis.
+    """
+    if quantizer is None:
+        return weight
+    if quantizer.training or quantizer.calibrating or torch.is_grad_enabled():
+        return quantizer.quantize(weight)
+    clip = quantizer.clip_value
+    if weight.is_inference() or clip.is_inference():
+        return quantizer.quantize(weight)  # such tensors do not count their changes
+    key = (weight.data_ptr(), weight._version, clip.data_ptr(), clip._version)
+    kept: tuple[Any, torch.Tensor] | None = quantizer.__dict__.get("_kept_weight")
+    if kept is None or kept[0] != key:
+        kept = (key, quantizer.quantize(weight))
+        quantizer.__dict__["_kept_weight"] = kept
+    return kept[1]
 
 
 def prepare_activation(

@@ -101,7 +101,9 @@ class Quantizer(torch.nn.Module):
         """
         if self.role == "weight" and self.follows_weight:
             if x is None:
-                raise ValueError(f"{type(self).__name__}.clip() computes the clip from the weight: pass it")
+                raise ValueError(
+                    f"{type(self).__name__}.clip() computes the clip from the weight: pass it"
+                )
             with torch.no_grad():
                 clip = self.weight_clip(x.detach().float().reshape(self.groups, -1))
             return clip.clamp_min(SMALLEST_CLIP)
@@ -180,7 +182,11 @@ class Quantizer(torch.nn.Module):
         """Return the codes of ``x``, int8, each in ``-max_code .. max_code``."""
         with torch.no_grad():
             clip = self.spread(self.clip(x), x)
-            return (round_to_grid(x.float(), clip, self.max_code) / clip * self.max_code).round().to(torch.int8)
+            return (
+                (round_to_grid(x.float(), clip, self.max_code) / clip * self.max_code)
+                .round()
+                .to(torch.int8)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.role == "activation" and (self.training or self.calibrating):
@@ -196,6 +202,14 @@ class Quantizer(torch.nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._known_calibrated = False
         super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles leave out what can be computed again.
+        return {k: v for k, v in self.__dict__.items() if k != "_kept_weight"}
+
+    def train(self, mode: bool = True) -> Quantizer:
+        self.__dict__.pop("_kept_weight", None)
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, groups={self.groups}, role={self.role}"

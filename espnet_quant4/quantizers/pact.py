@@ -8,6 +8,8 @@ of the quantized value with respect to the clip with rounding taken as the ident
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer
@@ -19,11 +21,11 @@ class FlooredClip(torch.autograd.Function):
     """The clip, kept above zero; the gradient passes, so that a clip can come back from there."""
 
     @staticmethod
-    def forward(ctx, clip):  # type: ignore[no-untyped-def, override]
+    def forward(ctx: Any, clip: torch.Tensor) -> torch.Tensor:
         return clip.clamp_min(SMALLEST_CLIP)
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return gradient
 
 

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 
 
-def round_to_grid(
-    x: torch.Tensor, clip: torch.Tensor | float, max_code: int
-) -> torch.Tensor:
+def round_to_grid(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
     """Return ``round_half_even(clamp(x, -clip, clip) / scale) * scale``, NaN staying NaN.
 
     Args:
@@ -18,14 +16,14 @@ def round_to_grid(
         max_code: largest code, ``2^(bits-1) - 1``.
     """
     scale = clip / max_code
-    return (x.clamp(-clip, clip) / scale).round_().mul_(scale)  # type: ignore[arg-type, operator]
+    return (x.clamp(-clip, clip) / scale).round_().mul_(scale)
 
 
 class ClippedStraightThrough(torch.autograd.Function):
     """Fake quantization; the gradient passes inside the clip and is zero outside."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, clip: torch.Tensor | float, max_code: int
     ) -> torch.Tensor:
         ctx.is_tensor = isinstance(clip, torch.Tensor)
@@ -34,7 +32,7 @@ class ClippedStraightThrough(torch.autograd.Function):
         return round_to_grid(x, clip, max_code)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         x, *clip = ctx.saved_tensors
         return gradient * (x.abs() <= (clip[0] if clip else ctx.constant)), None, None
 
@@ -43,13 +41,13 @@ class FullStraightThrough(torch.autograd.Function):
     """Fake quantization; the gradient passes everywhere."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, clip: torch.Tensor | float, max_code: int
     ) -> torch.Tensor:
         return round_to_grid(x, clip, max_code)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         return gradient, None, None
 
 
@@ -62,7 +60,7 @@ class LearnedClip(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, clip: torch.Tensor, max_code: int, with_residual: bool
     ) -> torch.Tensor:
         rounded = round_to_grid(x, clip, max_code)
@@ -71,7 +69,7 @@ class LearnedClip(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         x, clip, *rounded = ctx.saved_tensors
         outside = x.abs() >= clip
         gradient_x = gradient.masked_fill(outside, 0.0)

@@ -91,9 +91,7 @@ class PercentileQuantizer(StatisticQuantizer):
         percentile: in percent, above 0, to 100.
     """
 
-    def __init__(
-        self, bits: int, groups: int = 1, role: str = "weight", percentile: float = 99.9
-    ):
+    def __init__(self, bits: int, groups: int = 1, role: str = "weight", percentile: float = 99.9):
         check(0 < percentile <= 100, "percentile", percentile, "above 0, to 100")
         super().__init__(bits, groups, role, init="percentile", init_percentile=percentile)
 

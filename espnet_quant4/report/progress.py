@@ -24,7 +24,9 @@ def describe(line: str) -> str | None:
         return f"  epoch {epoch}/{last}" + (f", about {remaining} to go" if remaining else "")
     if match := _RESULTS.search(line):
         epoch, train, valid = match.groups()
-        losses = [found.group(1) if (found := _LOSS.search(part)) else "?" for part in (train, valid)]
+        losses = [
+            found.group(1) if (found := _LOSS.search(part)) else "?" for part in (train, valid)
+        ]
         took = found.group(1) if (found := _TIME.search(train)) else "?"
         return f"  epoch {epoch}: loss {losses[0]} train, {losses[1]} valid ({took})"
     return None

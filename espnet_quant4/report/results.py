@@ -169,6 +169,9 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells = {**row, "size": f"{row['size_bytes'] / 1e6:.2f}"}
         table.append([str(cells[column]) for column in COLUMNS])
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in table]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=False)) + " |"
+        for line in table
+    ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)

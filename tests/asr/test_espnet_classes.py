@@ -13,7 +13,7 @@ from espnet_quant4.asr.encoder.vgg_rnn_encoder import QuantVGGRNNEncoder
 from espnet_quant4.asr.frame_stacking import stack_frames
 from espnet_quant4.asr.lm.seq_rnn_lm import QuantSequentialRNNLM
 
-SMALL = dict(hidden_size=6, output_size=5, num_layers=2)
+SMALL = {"hidden_size": 6, "output_size": 5, "num_layers": 2}
 
 
 def same_weights(ours, theirs):
@@ -26,7 +26,7 @@ def same_weights(ours, theirs):
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(
     "options",
-    [dict(use_projection=True, subsample=(2, 1)), dict(use_projection=False)],
+    [{"use_projection": True, "subsample": (2, 1)}, {"use_projection": False}],
     ids=["projection", "plain"],
 )
 def test_rnn_encoder(options, bidirectional):
@@ -67,7 +67,7 @@ def test_vgg_rnn_encoder(use_projection):
 
 def test_transducer_decoder():
     torch.manual_seed(0)
-    options = dict(num_layers=2, hidden_size=6)
+    options = {"num_layers": 2, "hidden_size": 6}
     ours, theirs = same_weights(
         QuantTransducerDecoder(9, encoder_output_size=5, **options), TransducerDecoder(9, **options)
     )
@@ -93,7 +93,7 @@ def test_language_model():
     [
         lambda: QuantRNNEncoder(7, rnn_type="gru"),
         lambda: QuantVGGRNNEncoder(16, rnn_type="gru"),
-        lambda: QuantTransducerDecoder(9, rnn_type="gru"),
+        lambda: QuantTransducerDecoder(9, 6, rnn_type="gru"),
         lambda: QuantSequentialRNNLM(9, rnn_type="gru"),
     ],
 )

@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 import torch
-from small_transducer import SCHEME, TOKENS, build_transducer, random_batch
 from espnet2.asr.decoder.transducer_decoder import TransducerDecoder
 from espnet2.asr.transducer.beam_search_transducer import BeamSearchTransducer
 from espnet2.main_funcs.average_nbest_models import average_nbest_models
 from espnet2.train.reporter import Reporter
+from small_transducer import SCHEME, TOKENS, build_transducer, random_batch
 
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.quantizers import Quantizer, calibration
@@ -38,7 +38,9 @@ def test_loss_and_gradients_reach_every_parameter(batch):
 
 def test_every_layer_is_quantized():
     model = calibrated()
-    quantized = {n.split(".quantizers.")[0] for n, m in model.named_modules() if isinstance(m, Quantizer)}
+    quantized = {
+        n.split(".quantizers.")[0] for n, m in model.named_modules() if isinstance(m, Quantizer)
+    }
     assert quantized == {
         "encoder.enc.0.nbrnn",
         "encoder.enc.0.l_last",
@@ -76,7 +78,7 @@ def test_ctc_alone_needs_no_decoder(batch):
     transducer = build_transducer()
     model = QuantESPnetASRModel(
         len(TOKENS), TOKENS, None, None, None, None, transducer.encoder, None, None,
-        transducer.ctc, ctc_weight=1.0, report_cer=False, report_wer=False, scheme=SCHEME,
+        transducer.ctc, None, ctc_weight=1.0, report_cer=False, report_wer=False, scheme=SCHEME,
     )  # fmt: skip
     model(**batch)[0].backward()
     assert isinstance(model.ctc.ctc_lo, QuantLinear) and not model.use_transducer_decoder
@@ -184,5 +186,5 @@ def test_joint_network_conf_without_transducer_is_refused():
     with pytest.raises(ValueError, match="joint network belongs to decoder: quant_transducer"):
         QuantESPnetASRModel(
             len(TOKENS), TOKENS, None, None, None, None, transducer.encoder, None, None,
-            transducer.ctc, ctc_weight=1.0, joint_network_conf={"joint_space_size": 4},
+            transducer.ctc, None, ctc_weight=1.0, joint_network_conf={"joint_space_size": 4},
         )  # fmt: skip

@@ -65,8 +65,8 @@ def random_batch(options, frames, batch, seed=0):
 def gradients(module, outputs):
     generator = torch.Generator().manual_seed(1)
     loss = sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs)
-    names, parameters = zip(*module.named_parameters())
-    return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True)))
+    names, parameters = zip(*module.named_parameters(), strict=False)
+    return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=False))
 
 
 @settings(max_examples=30, deadline=None)
@@ -133,7 +133,9 @@ def plain_quantized_lstm(lstm, x, hidden_clip, input_clip):
                 torch.cat(
                     [
                         round_codes(block, clip, 4)
-                        for block, clip in zip(weight.detach().chunk(4), quantizer.clip(weight))
+                        for block, clip in zip(
+                            weight.detach().chunk(4), quantizer.clip(weight), strict=False
+                        )
                     ]
                 )
                 for weight, quantizer in [

@@ -123,7 +123,7 @@ def test_ties_are_broken_as_sclite_breaks_them(reference, hypothesis, expected):
 
 
 def test_rates_and_sums():
-    counts = count(align("a b c d".split(), "a x c".split()))
+    counts = count(align(["a", "b", "c", "d"], ["a", "x", "c"]))
     counts += count(align(["a"], ["a"]))
     assert (counts.sentences, counts.words, counts.errors, counts.wrong_sentences) == (2, 5, 2, 1)
     assert counts.error_rate == pytest.approx(40.0)

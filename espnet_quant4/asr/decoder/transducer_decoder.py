@@ -1,6 +1,6 @@
 """``decoder: quant_transducer``: ESPnet's transducer prediction network with quantized layers."""
 
-from typing import Any, Dict, Optional, Union
+from typing import Any
 
 import torch
 from espnet2.asr.decoder.transducer_decoder import TransducerDecoder
@@ -19,7 +19,8 @@ class QuantTransducerDecoder(TransducerDecoder):
     Args:
         vocab_size: number of tokens, blank included.
         encoder_output_size: given by ESPnet to every decoder but its own transducer's; not used,
-            since the joint network (built by model ``quant_espnet``) joins the two.
+            since the joint network (built by model ``quant_espnet``) joins the two. It has no
+            default: ESPnet would write that into ``decoder_conf`` and then pass it twice.
         rnn_type: ``lstm``.
         num_layers: number of LSTM layers.
         hidden_size: cells, and size of the embedding.
@@ -38,14 +39,14 @@ class QuantTransducerDecoder(TransducerDecoder):
     def __init__(
         self,
         vocab_size: int,
-        encoder_output_size: Optional[int] = None,
+        encoder_output_size: int | None,
         rnn_type: str = "lstm",
         num_layers: int = 1,
         hidden_size: int = 320,
         dropout: float = 0.0,
         dropout_embed: float = 0.0,
         embed_pad: int = 0,
-        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        scheme: str | dict[str, Any] | None = None,
     ):
         if rnn_type != "lstm":
             raise ValueError(

@@ -18,14 +18,12 @@ from espnet_quant4.nn import QuantLinear, QuantLSTM
 State = tuple[torch.Tensor, torch.Tensor]
 
 
-def without_backward_state(states: Sequence[State] | None) -> list[State] | None:
+def without_backward_state(states: Sequence[State]) -> list[State]:
     """Zero the backward direction of carried states ``(2 * layers, B, H)``.
 
     What carries states walks through the input in chunks, and the backward direction of the next
     chunk does not follow from that of the last one.
     """
-    if states is None:
-        return None
     states = [(hidden.clone(), cell.clone()) for hidden, cell in states]
     for hidden, cell in states:
         hidden[1::2] = 0.0
@@ -82,7 +80,7 @@ class ProjectedLSTMStack(torch.nn.Module):
         prev_state: Sequence[State] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, list[State | None]]:
         """Map ``(B, T, input_size)`` to ``(B, T', output_size)``, its lengths and layer states."""
-        if self.bidirectional:
+        if self.bidirectional and prev_state is not None:
             prev_state = without_backward_state(prev_state)
         states = []
         for layer in range(self.num_layers):
@@ -138,7 +136,7 @@ class PlainLSTMStack(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, State | None]:
         """Map ``(B, T, input_size)`` to ``(B, T, output_size)``, its lengths and final states."""
         if self.bidirectional and prev_state is not None:
-            prev_state = without_backward_state([prev_state])[0]
+            (prev_state,) = without_backward_state([prev_state])
         xs_pad, states = self.nbrnn(
             xs_pad, prev_state, lengths=ilens, final_states=not self.training
         )

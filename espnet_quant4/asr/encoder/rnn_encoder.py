@@ -1,6 +1,7 @@
 """``encoder: quant_rnn``: ESPnet's RNN encoder with quantized LSTM and linear layers."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
@@ -71,9 +72,9 @@ class QuantRNNEncoder(AbsEncoder):
         hidden_size: int = 320,
         output_size: int = 320,
         dropout: float = 0.0,
-        subsample: Optional[Sequence[int]] = (2, 2, 1, 1),
+        subsample: Sequence[int] | None = (2, 2, 1, 1),
         stack_frames: int = 1,
-        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        scheme: str | dict[str, Any] | None = None,
     ):
         super().__init__()
         check_rnn_type(rnn_type)
@@ -104,8 +105,8 @@ class QuantRNNEncoder(AbsEncoder):
         self,
         xs_pad: torch.Tensor,
         ilens: torch.Tensor,
-        prev_states: Optional[List[Any]] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor, List[Any]]:
+        prev_states: list[Any] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, list[Any]]:
         """Encode a padded batch.
 
         Args:
@@ -128,8 +129,8 @@ def encode_through(
     layers: torch.nn.ModuleList,
     xs_pad: torch.Tensor,
     ilens: torch.Tensor,
-    prev_states: Optional[List[Any]],
-) -> Tuple[torch.Tensor, torch.Tensor, List[Any]]:
+    prev_states: list[Any] | None,
+) -> tuple[torch.Tensor, torch.Tensor, list[Any]]:
     """Run stacks of layers in turn and zero what lies past the lengths."""
     if prev_states is None:
         prev_states = [None] * len(layers)
@@ -138,7 +139,7 @@ def encode_through(
             f"prev_states holds {len(prev_states)} entries; valid is {len(layers)}, as returned."
         )
     states = []
-    for layer, prev_state in zip(layers, prev_states):
+    for layer, prev_state in zip(layers, prev_states, strict=False):
         xs_pad, ilens, state = layer(xs_pad, ilens, prev_state=prev_state)
         # ESPnet's convolutions return lengths as a list.
         ilens = torch.as_tensor(ilens)

@@ -1,6 +1,6 @@
 """``encoder: quant_vgg_rnn``: ESPnet's VGG-RNN encoder with quantized LSTM and linear layers."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
@@ -48,7 +48,7 @@ class QuantVGGRNNEncoder(AbsEncoder):
         output_size: int = 320,
         dropout: float = 0.0,
         in_channel: int = 1,
-        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        scheme: str | dict[str, Any] | None = None,
     ):
         super().__init__()
         check_rnn_type(rnn_type)
@@ -92,8 +92,8 @@ class QuantVGGRNNEncoder(AbsEncoder):
         self,
         xs_pad: torch.Tensor,
         ilens: torch.Tensor,
-        prev_states: Optional[List[Any]] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor, List[Any]]:
+        prev_states: list[Any] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, list[Any]]:
         """Encode a padded batch ``(B, T, input_size)``; see `QuantRNNEncoder.forward`."""
         check_lengths(ilens, xs_pad.size(1))
         return encode_through(self.enc, xs_pad, ilens, prev_states)

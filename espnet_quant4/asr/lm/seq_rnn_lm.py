@@ -1,6 +1,6 @@
 """``lm: quant_seq_rnn``: ESPnet's recurrent language model with quantized layers."""
 
-from typing import Any, Dict, Optional, Union
+from typing import Any
 
 from espnet2.lm.seq_rnn_lm import SequentialRNNLM
 from typeguard import typechecked
@@ -36,13 +36,13 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         self,
         vocab_size: int,
         unit: int = 650,
-        nhid: Optional[int] = None,
+        nhid: int | None = None,
         nlayers: int = 2,
         dropout_rate: float = 0.0,
         tie_weights: bool = False,
         rnn_type: str = "lstm",
         ignore_id: int = 0,
-        scheme: Optional[Union[str, Dict[str, Any]]] = None,
+        scheme: str | dict[str, Any] | None = None,
     ):
         if rnn_type.lower() != "lstm":
             raise ValueError(

@@ -52,7 +52,7 @@ SPOKEN = {
     "*": " star ",
     "#": " pound ",
 }
-DIGITS = "zero one two three four five six seven eight nine".split()
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
 def normalize_text(transcript: str) -> str:
