@@ -68,14 +68,13 @@ results=${results:-$expdir/results.json}
 system_of() { basename "${1%.yaml}"; }
 log() { echo "$(date '+%H:%M:%S') $*"; }
 doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
-# Runs a command under cmd.sh's runner with its output in a log, whose end is shown on failure.
+# Runs a command, or several with JOB=FIRST:LAST before the log, under one of cmd.sh's runners.
 logged() {
-    local runner=$1 file=$2
-    shift 2
-    mkdir -p "$(dirname "$file")"
-    if ! $runner "$file" "$@"; then
-        echo "failed: $*" >&2; tail -n 30 "$file" >&2; echo "The whole log: $file" >&2
-        return 1
+    local status=0
+    "$@" || status=$?
+    if [ $status -ne 0 ]; then
+        echo "run.sh: failed with exit status $status: $*" >&2
+        exit $status
     fi
 }
 
@@ -134,7 +133,7 @@ if doing 10; then
     log "stage 10: statistics"
     if [ ! -s "$stats/train/feats_stats.npz" ]; then
         # shellcheck disable=SC2046,SC2086
-        logged "$train_cmd" "$stats/stats.log" $python -m espnet2.bin.asr_train \
+        logged $train_cmd "$stats/stats.log" $python -m espnet2.bin.asr_train \
             --collect_stats true --use_preprocessor true --token_type char --ngpu 0 \
             --token_list "$token_list" --config "$asr_config" --normalize none \
             --batch_type unsorted --batch_size 8 --output_dir "$stats" $(data_options) \
@@ -160,20 +159,16 @@ train_options() {
     data_options
 }
 
-# Trains with ESPnet, resumes what was interrupted, shows a line an epoch.
+# Trains with ESPnet and resumes what was interrupted.
 train() {
     local config=$1 output=$2
     shift 2
     if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"; return; fi
     mkdir -p "$output"
     log "$output: training (log: $output/train.log)"
-    $python -m espnet_quant4.report.progress "$output/train.log" &
-    local watcher=$! status=0
     # shellcheck disable=SC2046,SC2086
-    logged "$train_cmd" "$output/train.log" $python -m espnet2.bin.asr_train \
-        $(train_options "$config" "$output") --resume true "$@" $asr_args || status=$?
-    sleep 1; kill $watcher 2>/dev/null || true; wait $watcher 2>/dev/null || true
-    return $status
+    logged $train_cmd "$output/train.log" $python -m espnet2.bin.asr_train \
+        $(train_options "$config" "$output") --resume true "$@" $asr_args
 }
 
 if doing 11; then
@@ -187,8 +182,8 @@ if doing 11; then
             echo "$pretrained/fp32.pth was trained with other tokens than $token_list" >&2; exit 1; }
         mkdir -p "$fp32"
         # ESPnet writes the model's config.yaml and stops there.
-        # shellcheck disable=SC2046
-        logged "$train_cmd" "$fp32/config.log" $python -m espnet2.bin.asr_train \
+        # shellcheck disable=SC2046,SC2086
+        logged $train_cmd "$fp32/config.log" $python -m espnet2.bin.asr_train \
             $(train_options "$asr_config" "$fp32") --dry_run true
         cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
     else
@@ -226,23 +221,22 @@ if doing 12; then
             if [ -e "$folder/text" ]; then log "$folder: decoded already"; continue; fi
             log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
             mkdir -p "$folder/logdir"
-            jobs=()
-            for job in $(seq "$nj"); do
-                awk -v n="$nj" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
+            utterances=$(wc -l < "$dumpdir/raw/$part/wav.scp")
+            jobs=$((nj < utterances ? nj : utterances))
+            for job in $(seq "$jobs"); do
+                awk -v n="$jobs" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
                     > "$folder/logdir/keys.$job.scp"
-                [ -s "$folder/logdir/keys.$job.scp" ] || continue
-                # One thread a job: the jobs are the parallel part.
-                OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 logged "$decode_cmd" \
-                    "$folder/logdir/asr_inference.$job.log" $python -m espnet2.bin.asr_inference \
-                    --ngpu 0 --config "$inference_config" \
-                    --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
-                    --key_file "$folder/logdir/keys.$job.scp" \
-                    --asr_train_config "$output/config.yaml" \
-                    --asr_model_file "$output/$inference_asr_model" \
-                    --output_dir "$folder/logdir/output.$job" &
-                jobs+=($!)
             done
-            for job in "${jobs[@]}"; do wait "$job"; done
+            # One thread a job: the jobs are the parallel part.
+            # shellcheck disable=SC2086
+            OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 logged $decode_cmd JOB=1:"$jobs" \
+                "$folder/logdir/asr_inference.JOB.log" $python -m espnet2.bin.asr_inference \
+                --ngpu 0 --config "$inference_config" \
+                --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
+                --key_file "$folder/logdir/keys.JOB.scp" \
+                --asr_train_config "$output/config.yaml" \
+                --asr_model_file "$output/$inference_asr_model" \
+                --output_dir "$folder/logdir/output.JOB"
             sort "$folder"/logdir/output.*/1best_recog/text > "$folder/text.part"
             mv "$folder/text.part" "$folder/text"
         done

@@ -1,6 +1,6 @@
 """Run commands with their output in log files, and show how far they are.
 
-    python -m espnet_quant4.bin.run_job [--jobs N] [JOB=1:4 | JOB=a,b] LOG COMMAND...
+    python -m espnet_quant4.bin.run_job [--jobs N] [JOB=1:4] LOG COMMAND...
 
 The interface of Kaldi's ``run.pl``, which ESPnet's recipes call ``train_cmd`` and ``decode_cmd``:
 ``JOB`` in the log's name and in the command stands for each of the values in turn; they run side by
@@ -11,6 +11,7 @@ written is complete.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import signal
@@ -35,17 +36,16 @@ class Job:
         label: its name in what is shown.
         log: file for its output; a log that is there is overwritten.
         command: arguments, the program first.
-        total: utterances that it will decode, 0 if unknown.
     """
 
-    def __init__(self, label: str, log: Path, command: Sequence[str], total: int = 0) -> None:
+    def __init__(self, label: str, log: Path, command: Sequence[str]) -> None:
         self.label, self.log, self.command = label, log, command
-        self.watcher = LogWatcher(total)
+        self.watcher = LogWatcher(keys_of(command))
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0
 
     def start(self) -> None:
-        """Start it in a process group of its own, so that a Ctrl-C reaches it through `stop` only."""
+        """Start it, in a process group of its own: a Ctrl-C reaches it through `stop` only."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "wb") as output:
             output.write(f"# {shlex.join(self.command)}\n# {time.asctime()}\n".encode())
@@ -92,7 +92,8 @@ class Job:
         """The end of its log, to show why it failed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         end = "\n".join(f"    {line[:400]}" for line in lines[-LINES_SHOWN_OF_A_FAILURE:])
-        return f"{self.label} failed with exit status {self.poll()}; the end of {self.log}:\n{end}"
+        name = self.label or Path(self.command[0]).name
+        return f"{name} failed with exit status {self.poll()}; the end of {self.log}:\n{end}"
 
 
 def wait_for_checkpoints(folder: Path, quiet: float = 1.0, patience: float = 10.0) -> None:
@@ -108,30 +109,35 @@ def wait_for_checkpoints(folder: Path, quiet: float = 1.0, patience: float = 10.
         time.sleep(0.1)
 
 
+def keys_of(command: Sequence[str]) -> int:
+    """Return how many utterances the ``--key_file`` of a decoding command names; 0 without one."""
+    for option, value in itertools.pairwise(command):
+        if option == "--key_file" and Path(value).is_file():
+            return len(Path(value).read_bytes().splitlines())
+    return 0
+
+
 def expand(job: str | None, log: str, command: Sequence[str]) -> list[tuple[str, Path, list[str]]]:
-    """Return ``(label, log, command)`` for each value of ``JOB=1:4`` or ``JOB=a,b``.
+    """Return ``(label, log, command)`` for each value of ``JOB=FIRST:LAST``.
 
     Raises:
         ValueError: for a job specification of another form.
     """
     if job is None:
-        return [(Path(log).parent.name, Path(log), list(command))]
-    specification = job.removeprefix("JOB=")
-    first, colon, last = specification.partition(":")
-    if colon and first.isdigit() and last.isdigit():
-        values = [str(i) for i in range(int(first), int(last) + 1)]
-    else:
-        values = [value for value in specification.split(",") if value]
-    if not values or "JOB" in specification:
-        raise ValueError(f"{job}: expected JOB=FIRST:LAST or JOB=VALUE,VALUE,...")
+        return [("", Path(log), list(command))]
+    first, _, last = job.removeprefix("JOB=").partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise ValueError(f"{job}: expected JOB=FIRST:LAST, such as JOB=1:4")
     if "JOB" not in log:
         raise ValueError(f"{log}: the log needs JOB in its name, or all jobs write the same file")
-    expanded = []
-    for value in values:
-        path = Path(log.replace("JOB", value))
-        label = path.parent.name if path.stem == Path(log).stem else value
-        expanded.append((label, path, [word.replace("JOB", value) for word in command]))
-    return expanded
+    return [
+        (
+            f"job {value}",
+            Path(log.replace("JOB", str(value))),
+            [word.replace("JOB", str(value)) for word in command],
+        )
+        for value in range(int(first), int(last) + 1)
+    ]
 
 
 class Display:
@@ -166,10 +172,9 @@ def run(jobs: Sequence[Job], at_a_time: int) -> int:
     """Run all jobs; returns 0, or 1 when one failed, which ends the others."""
     waiting, running = list(jobs), list[Job]()
     display = Display()
-    many = len(jobs) > 1
 
     def named(job: Job, text: str) -> str:
-        return f"  {job.label}: {text}" if many or job.label else f"  {text}"
+        return f"  {job.label}: {text}" if job.label else f"  {text}"
 
     try:
         while waiting or running:
@@ -200,7 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="run_job", description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=0, help="how many at a time (0: all)")
-    parser.add_argument("--total", type=int, default=0, help="utterances each job decodes")
     parser.add_argument("--gpu", type=int, default=0, help="taken as Kaldi's run.pl does; unused")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="[JOB=...] LOG COMMAND...")
     args = parser.parse_args(arguments)
@@ -209,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(rest) < 2:
         parser.error("a log file and a command are needed")
     try:
-        jobs = [Job(*spec, total=args.total) for spec in expand(job, rest[0], rest[1:])]
+        jobs = [Job(*spec) for spec in expand(job, rest[0], rest[1:])]
     except ValueError as error:
         parser.error(str(error))
 

@@ -14,7 +14,7 @@ _RESULTS = re.compile(r"\b(\d+)epoch results: \[train\] (.+?)(?:, \[valid\] (.+)
 _NO_MORE_EPOCHS = re.compile(r"The training has already reached at max_epoch")
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 _SPEECH_LENGTH = re.compile(r"\bspeech length: (\d+)$")
-_HYPOTHESIS = re.compile(r"\bbest hypo: ")
+_HYPOTHESIS = re.compile(r"\bbest hypo:")
 
 
 class LogWatcher:
