@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from espnet_quant4.quantizers.pact import PactPlusQuantizer
+from espnet_quant4.quantizers.pact import FlooredClip, PactPlusQuantizer
 from espnet_quant4.quantizers.registry import register
 
 
@@ -42,4 +42,4 @@ class LsqQuantizer(PactPlusQuantizer):
         elements = max(x.numel() // self.groups, 1)
         factor = self.max_code**2 / (elements * self.max_code) ** 0.5
         scaled = ScaledGradient.apply(self.clip_value, factor)
-        return self.spread(scaled.clamp_min(1e-8), x)
+        return self.spread(FlooredClip.apply(scaled), x)

@@ -1,0 +1,97 @@
+"""Clips from data, against brute force, and over two processes."""
+
+import numpy
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_quant4.quantizers import build
+from espnet_quant4.quantizers.calibration import calibrating
+from espnet_quant4.quantizers.clip_search import Histogram
+
+
+def squared_error(x, clip, max_code):
+    scale = clip / max_code
+    return float((((x.clamp(-clip, clip) / scale).round() * scale - x) ** 2).sum())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 8), st.sampled_from(["normal", "laplace", "uniform"]))
+def test_least_squared_error_is_close_to_brute_force(seed, bits, kind):
+    generator = numpy.random.default_rng(seed)
+    x = torch.tensor(getattr(generator, kind)(size=3000), dtype=torch.float32)
+    max_code = 2 ** (bits - 1) - 1
+    histogram = Histogram(1)
+    for piece in x.abs().reshape(1, -1).split(1000, dim=1):
+        histogram.add(piece)
+    found = float(histogram.least_squared_error(max_code))
+    candidates = torch.linspace(0.01, 1.0, 500) * x.abs().max()
+    best = min(squared_error(x, float(c), max_code) for c in candidates)
+    assert squared_error(x, found, max_code) <= 1.05 * best
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(50, 99))
+def test_percentile_is_close_to_numpys(seed, percentile):
+    x = torch.randn(4000, generator=torch.Generator().manual_seed(seed))
+    histogram = Histogram(1)
+    # The range grows with the data: the small values come first.
+    for piece in x.abs().sort().values.reshape(1, -1).split(1000, dim=1):
+        histogram.add(piece)
+    expected = float(numpy.percentile(x.abs().numpy(), percentile))
+    assert float(histogram.percentile(percentile)) == pytest.approx(expected, abs=0.02)
+
+
+def test_histogram_passes_over_what_is_not_finite():
+    histogram = Histogram(1)
+    assert histogram.is_empty
+    histogram.add(torch.tensor([[float("nan"), float("inf"), 2.0, 1.0]]))
+    assert float(histogram.clip("max", 7, 0)) == 2.0 and float(histogram.counts.sum()) == 2
+
+
+@pytest.mark.parametrize(("init", "expected"), [("max", 3.0), ("percentile", 2.0)])
+def test_calibrating_sets_the_clip_by_init(init, expected):
+    model = torch.nn.Sequential(
+        build({"quantizer": "pact+", "bits": 4, "init": init, "init_percentile": 66.0}, "activation")
+    )
+    x = torch.tensor([[1.0, -2.0, 3.0]])
+    with calibrating(model) as quantizers:
+        assert quantizers == [model[0]]
+        assert torch.equal(model(x), x)
+    assert model[0].is_calibrated
+    assert model[0].clip().item() == pytest.approx(expected, rel=0.01)
+    assert len(model(torch.linspace(-3, 3, 99)).unique()) == 15
+
+
+def test_failed_calibration_leaves_clips_alone():
+    quantizer = build({"quantizer": "pact+", "bits": 4}, "activation")
+    with pytest.raises(RuntimeError, match="broken"), calibrating(quantizer):
+        quantizer(torch.tensor([[5.0]]))
+        raise RuntimeError("broken")
+    assert not quantizer.is_calibrated and not quantizer.calibrating
+    assert quantizer.clip_value.item() == 1.0
+
+
+def two_processes(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    learned = build({"quantizer": "pact", "bits": 4, "init": "max"}, "activation")
+    running = build({"quantizer": "max", "bits": 4}, "activation")
+    model = torch.nn.ModuleList([learned, running])
+    with calibrating(model):
+        for quantizer in model:
+            quantizer(torch.tensor([[1.0 + 2 * rank]]))
+    running(torch.tensor([[5.0 - 4 * rank]]))
+    torch.save([q.clip().detach() for q in model], f"{folder}/clips.{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_agree(tmp_path):
+    torch.multiprocessing.spawn(two_processes, args=(str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"clips.{rank}") for rank in (0, 1))
+    assert [c.item() for c in first] == [c.item() for c in second] == [2.0, 5.0]
