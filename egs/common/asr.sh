@@ -16,7 +16,7 @@ seed=1
 # Data
 fs=8000                # sampling rate in Hz
 local_data_opts=""     # options for local/data.sh
-speed_perturb_factors="0.9 1.1"   # copies of the training part at these speeds; "" for none
+speed_perturb_factors="0.9 1.0 1.1"   # copies of the training part at these speeds; "" for none
 min_wav_duration=0.2   # seconds
 max_wav_duration=20    # seconds
 # Training
@@ -117,8 +117,21 @@ if doing 5; then
     log "stage 5: character tokens"
     mkdir -p "$(dirname "$token_list")"
     $python -m espnet2.bin.tokenize_text --token_type char --field 2- --cleaner none --g2p none \
-        --input "$dumpdir/raw/$train_set/text" --output "$token_list" --write_vocabulary true \
-        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+        --input "$dumpdir/raw/$train_set/text" --output "$token_list.part" --write_vocabulary true \
+        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1" \
+        --log_level WARNING
+    if [ "$from_scratch" = false ]; then
+        # The order of tokens is that of the trained model's outputs.
+        unknown=$(grep -vxFf "$pretrained/tokens.txt" "$token_list.part" | tr '\n' ' ' || true)
+        if [ -n "$unknown" ]; then
+            echo "run.sh: $pretrained/fp32.pth knows no token for: $unknown" >&2
+            echo "Remove these characters in local/data.py, or train: --from_scratch true" >&2
+            exit 1
+        fi
+        cp "$pretrained/tokens.txt" "$token_list.part"
+    fi
+    if cmp -s "$token_list.part" "$token_list"; then rm "$token_list.part"
+    else mv "$token_list.part" "$token_list"; fi
 fi
 
 data_options() {
@@ -131,7 +144,7 @@ data_options() {
 
 if doing 10; then
     log "stage 10: statistics"
-    if [ ! -s "$stats/train/feats_stats.npz" ]; then
+    if [ ! "$stats/train/feats_stats.npz" -nt "$dumpdir/raw/$train_set/wav.scp" ]; then
         # shellcheck disable=SC2046,SC2086
         logged $train_cmd "$stats/stats.log" $python -m espnet2.bin.asr_train \
             --collect_stats true --use_preprocessor true --token_type char --ngpu 0 \
@@ -163,7 +176,7 @@ train_options() {
 train() {
     local config=$1 output=$2
     shift 2
-    if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"; return; fi
+    if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"; return 0; fi
     mkdir -p "$output"
     log "$output: training (log: $output/train.log)"
     # shellcheck disable=SC2046,SC2086
@@ -179,13 +192,16 @@ if doing 11; then
             echo "no $pretrained/fp32.pth; train it: --from_scratch true" >&2; exit 1
         fi
         cmp "$pretrained/tokens.txt" "$token_list" || {
-            echo "$pretrained/fp32.pth was trained with other tokens than $token_list" >&2; exit 1; }
-        mkdir -p "$fp32"
-        # ESPnet writes the model's config.yaml and stops there.
-        # shellcheck disable=SC2046,SC2086
-        logged $train_cmd "$fp32/config.log" $python -m espnet2.bin.asr_train \
-            $(train_options "$asr_config" "$fp32") --dry_run true
-        cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
+            echo "run.sh: $pretrained/fp32.pth was trained with other tokens; run stage 5" >&2
+            exit 1; }
+        if ! cmp -s "$pretrained/fp32.pth" "$fp32/$inference_asr_model"; then
+            log "$fp32: taken from $pretrained/fp32.pth"
+            # ESPnet writes the model's config.yaml and stops there.
+            # shellcheck disable=SC2046,SC2086
+            logged $train_cmd "$fp32/config.log" $python -m espnet2.bin.asr_train \
+                $(train_options "$asr_config" "$fp32") --dry_run true
+            cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
+        fi
     else
         start=()
         if [ -n "$ctc_config" ]; then
@@ -198,6 +214,12 @@ if doing 11; then
         system=$(system_of "$scheme")
         [ "$system" = fp32 ] && continue
         output=$expdir/asr_$system
+        if [ -e "$output/calibrated.pth" ] &&
+            [ "$fp32/$inference_asr_model" -nt "$output/calibrated.pth" ]; then
+            echo "run.sh: $output was started from an earlier $fp32/$inference_asr_model." >&2
+            echo "Remove $output to train it again, or choose another --expdir" >&2
+            exit 1
+        fi
         if [ ! -e "$output/calibrated.pth" ]; then
             log "$output: calibration"
             # shellcheck disable=SC2046
@@ -218,7 +240,7 @@ if doing 12; then
         output=$expdir/asr_$(system_of "$scheme")
         for part in $test_sets; do
             folder=$output/$(basename "${inference_config%.yaml}")/$part
-            if [ -e "$folder/text" ]; then log "$folder: decoded already"; continue; fi
+            if [ "$folder/text" -nt "$output/$inference_asr_model" ]; then log "$folder: decoded already"; continue; fi
             log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
             mkdir -p "$folder/logdir"
             utterances=$(wc -l < "$dumpdir/raw/$part/wav.scp")

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import soxr
 from tqdm import tqdm
@@ -41,7 +42,10 @@ def write_folder(folder: Path, tables: dict[str, Table]) -> None:
     tables = {**tables, "spk2utt": {s: " ".join(utts) for s, utts in speakers.items()}}
     for name, table in tables.items():
         lines = "".join(f"{key} {table[key]}\n" for key in sorted(table))
-        (folder / name).write_text(lines, encoding="utf-8")
+        path = folder / name
+        # What has not changed keeps its time, by which later stages know that they are done.
+        if not path.is_file() or path.read_text(encoding="utf-8") != lines:
+            path.write_text(lines, encoding="utf-8")
 
 
 def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, Table]:
@@ -57,14 +61,19 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, Table]:
 
 
 def read_audio(path: str, sampling_rate: int):
-    """Read mono audio, float32; refuse another sampling rate or several channels."""
-    audio, rate = soundfile.read(path, dtype="float32")
+    """Read mono audio, float32; refuse another sampling rate, several channels, NaN."""
+    try:
+        audio, rate = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise SystemExit(f"{path}: cannot be read as audio: {error}") from error
     if rate != sampling_rate or audio.ndim != 1:
         raise SystemExit(
             f"{path}: {rate} Hz, {1 if audio.ndim == 1 else audio.shape[1]} channel(s); this recipe's "
             f"models are for {sampling_rate} Hz mono. Convert it first (sox IN -r {sampling_rate} "
             "-c 1 OUT), or change fs here and frontend_conf: fs in the training configuration."
         )
+    if not np.isfinite(audio).all():
+        raise SystemExit(f"{path}: holds NaN or infinite samples; convert it anew or leave it out")
     return audio
 
 
@@ -73,6 +82,8 @@ def perturb(args: argparse.Namespace) -> None:
     tables = read_folder(args.source, ("wav.scp", "text", "utt2spk"))
     result: dict[str, Table] = {name: dict(table) for name, table in tables.items()}
     for factor in args.factors:
+        if factor == 1:
+            continue  # ESPnet's lists name it; the recordings themselves are in the result anyway
         prefix = f"sp{factor:g}-"
         folder = args.target / "audio" / f"sp{factor:g}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,17 +107,29 @@ def write_audio(path: Path, audio, sampling_rate: int) -> None:
 
 
 def format_audio(args: argparse.Namespace) -> None:
-    """Write every recording as 16-bit WAV, and its number of samples as utt2num_samples."""
+    """Write every recording as 16-bit WAV, and its number of samples as utt2num_samples.
+
+    Recordings in which every sample is zero are left out, with a count.
+    """
     tables = read_folder(args.source, ("wav.scp", "text", "utt2spk"))
     folder = args.target / "audio"
     folder.mkdir(parents=True, exist_ok=True)
     samples: Table = {}
+    silent = []
     for key, path in tqdm(tables["wav.scp"].items(), desc=f"format {args.source.name}"):
         output = folder / f"{key}.wav"
         if not output.exists():
             write_audio(output, read_audio(path, args.fs), args.fs)
-        samples[key] = str(soundfile.info(output).frames)
+        audio = read_audio(str(output), args.fs)
+        if len(audio) and not audio.any():
+            silent.append(key)
+        samples[key] = str(len(audio))
         tables["wav.scp"][key] = str(output.resolve())
+    if silent:
+        print(f"{args.source.name}: left out {len(silent)} silent recordings, first {silent[0]}")
+        for table in (*tables.values(), samples):
+            for key in silent:
+                del table[key]
     write_folder(args.target, {**tables, "utt2num_samples": samples})
     (args.target / "feats_type").write_text("raw\n")
 

@@ -94,9 +94,15 @@ def download(downloads: Path) -> Path:
 def find_corpus(args: argparse.Namespace) -> dict[str, dict[str, Utterance]] | None:
     """Read the corpus from the first source that is there."""
     given = args.an4 or os.environ.get("AN4")
-    candidates = [Path(given)] if given else []
-    candidates += [parent / "shared" / "data" / "an4" for parent in RECIPE.parents]
-    candidates += [args.downloads / "an4"]
+    # A folder that was named is the one that is meant: no other corpus in its place.
+    candidates = (
+        [Path(given)]
+        if given
+        else [
+            *(parent / "shared" / "data" / "an4" for parent in RECIPE.parents),
+            args.downloads / "an4",
+        ]
+    )
     for folder in candidates:
         if (folder / "train.tsv").is_file():
             return read_folder_of_tables(folder, args.downloads)
