@@ -9,7 +9,6 @@ from pathlib import Path
 
 _EPOCH_STARTED = re.compile(r"\b(\d+)/(\d+)epoch started(?:\. Estimated time to finish: (.+))?")
 _BATCHES = re.compile(r"\b(\d+)epoch:train:\d+-(\d+)batch:")
-_BATCHES_OF_AN_EPOCH = re.compile(r"\[train\] Batch sampler: \w+\(N-batch=(\d+)")
 _RESULTS = re.compile(r"\b(\d+)epoch results: \[train\] (.+?)(?:, \[valid\] (.+))?$")
 _NO_MORE_EPOCHS = re.compile(r"The training has already reached at max_epoch")
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
@@ -30,15 +29,12 @@ class LogWatcher:
         self.epoch = 0
         self.epochs = 0
         self.batch = 0
-        self.batches = 0
         self.left = ""
 
     def feed(self, line: str) -> str | None:
         """Take the next line; returns what is worth a line to the user, or None."""
         if _HYPOTHESIS.search(line):
             self.decoded += 1
-        elif match := _BATCHES_OF_AN_EPOCH.search(line):
-            self.batches = int(match[1])
         elif match := _EPOCH_STARTED.search(line):
             self.epoch, self.epochs, self.batch = int(match[1]), int(match[2]), 0
             self.left = match[3] or ""
@@ -59,9 +55,8 @@ class LogWatcher:
     def status(self) -> str:
         """Where the command is now, in a few words; empty if the log has not said."""
         if self.epoch:
-            batches = f"/{self.batches}" if self.batches else ""
             left = f", about {self.left} left" if self.left else ""
-            return f"epoch {self.epoch}/{self.epochs}, batch {self.batch}{batches}{left}"
+            return f"epoch {self.epoch}/{self.epochs}, batch {self.batch}{left}"
         if self.decoded:
             return f"{self.decoded}{f'/{self.total}' if self.total else ''} utterances"
         return ""

@@ -34,12 +34,12 @@ def test_training_is_followed_from_line_to_line():
     watcher = LogWatcher()
     shown = [watcher.feed(line) for line in TRAINING[:3]]
     assert shown == [None, None, None]
-    assert watcher.status() == "epoch 25/30, batch 50/93"
+    assert watcher.status() == "epoch 25/30, batch 50"
     assert watcher.feed(TRAINING[3]) == (
         "epoch 25/30: train loss 17.969, valid loss 58.231; took 1 minute and 19.3 seconds"
     )
     watcher.feed(TRAINING[4])
-    assert watcher.status() == ("epoch 26/30, batch 0/93, about 4 minutes and 40.03 seconds left")
+    assert watcher.status() == ("epoch 26/30, batch 0, about 4 minutes and 40.03 seconds left")
 
 
 def test_decoding_is_counted():
