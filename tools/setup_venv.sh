@@ -105,11 +105,14 @@ say "installing into $venv (a few minutes; downloads about 1 GB the first time)"
 read -ra packages <<< "$(packages_for "$espnet")"
 install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 if "${install[@]}" uv && "$venv/bin/uv" --version > /dev/null 2>&1; then
-    install=("$venv/bin/uv" pip install --quiet --python "$venv/bin/python")
+    # Byte code at once: where Python is told to write none, ESPnet takes a minute to import.
+    install=("$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python")
 else
     say "uv cannot be had; pip does the same, more slowly"
 fi
 "${install[@]}" "${packages[@]}" -e "$root[test,report]"
+# Only its quantizers are used, as an oracle in tests; what it depends on would replace numpy.
+"${install[@]}" --no-deps fms-model-optimizer==0.8.7
 "$venv/bin/python" -c "
 import torch, espnet2, espnet_quant4
 print('setup: ready: torch', torch.__version__, 'ESPnet', espnet2.__version__,
