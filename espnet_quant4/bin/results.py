@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     from espnet_quant4.report import results
+    from espnet_quant4.report.scoring import ScoringError
 
-    rows = results.collect(
-        args.systems, args.parts, args.dumpdir, args.inference, args.model, args.fs
-    )
+    try:
+        rows = results.collect(
+            args.systems, args.parts, args.dumpdir, args.inference, args.model, args.fs
+        )
+    except (ScoringError, FileNotFoundError) as error:
+        print(f"espnet-quant4 results: {error}", file=sys.stderr)
+        return 1
     results.write_json(rows, args.output)
     print(results.to_markdown(rows))
     print(f"\nsaved {args.output}")

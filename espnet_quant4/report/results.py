@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_quant4.report.scoring import Counts, align, count
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})")
+from espnet_quant4.report.espnet_log import real_time_factor
+from espnet_quant4.report.scoring import Score, format_score, score
 
 
 def read_text(path: Path) -> dict[str, str]:
@@ -21,43 +18,38 @@ def read_text(path: Path) -> dict[str, str]:
     return {key: text for key, _, text in pairs}
 
 
-def count_errors(reference: Path, hypothesis: Path) -> tuple[Counts, Counts]:
-    """Return the word and the character counts of a decoded part.
+def characters(text: str) -> list[str]:
+    """Cut a text into characters as ESPnet does for scoring: a space is a token too."""
+    return ["<space>" if character == " " else character for character in text.strip()]
 
-    Characters include the space between words, as in ESPnet's own scoring.
+
+def score_texts(reference: Path, hypothesis: Path) -> dict[str, Score]:
+    """Align a decoded part with its reference, by words (``wer``) and characters (``cer``).
 
     Raises:
-        ValueError: where the two do not hold the same utterances.
+        ScoringError: where the two do not hold the same utterances.
     """
     wanted, found = read_text(reference), read_text(hypothesis)
-    if wanted.keys() != found.keys():
-        odd = sorted(wanted.keys() ^ found.keys())
-        raise ValueError(
-            f"{hypothesis}: {len(odd)} utterances are not in both it and {reference}, such as "
-            f"{odd[0]}. Remove the file and decode again (stage 12)."
+    return {
+        rate: score(
+            {name: list(cut(text)) for name, text in wanted.items()},
+            {name: list(cut(text)) for name, text in found.items()},
+            where=str(hypothesis),
         )
-    words, characters = Counts(), Counts()
-    for key, text in wanted.items():
-        words += count(align(text.split(), found[key].split()))
-        characters += count(align(list(text), list(found[key])))
-    return words, characters
+        for rate, cut in (("wer", str.split), ("cer", characters))
+    }
 
 
-def decoding_seconds(logs: Iterable[Path]) -> float:
-    """Return the seconds that decoding took, summed over parallel jobs, without start-up.
-
-    ESPnet logs ``speech length`` before each utterance and ``best hypo`` after it.
-    """
-    seconds = 0.0
-    for log in logs:
-        times = []
-        for line in log.open(encoding="utf-8", errors="replace"):
-            match = _TIME.search(line)
-            if match and ("INFO: speech length:" in line or "INFO: best hypo:" in line):
-                times.append(datetime.datetime.strptime(match.group(1), "%Y-%m-%d %H:%M:%S,%f"))
-        if times:
-            seconds += (times[-1] - times[0]).total_seconds()
-    return seconds
+def write_score(folder: Path, result: Score) -> None:
+    """Write ``ref.trn``, ``hyp.trn`` (what ``sclite`` reads) and ``result.txt``, as ESPnet does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, side in (("ref.trn", 0), ("hyp.trn", 1)):
+        lines = [
+            f"{' '.join(token for pair in pairs if (token := pair[side]) is not None)} ({key})\n"
+            for key, pairs in result.alignments.items()
+        ]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    (folder / "result.txt").write_text(format_score(result), encoding="utf-8")
 
 
 def describe_model(system: Path, model: str) -> dict[str, Any]:
@@ -99,7 +91,7 @@ def collect(
     model: str,
     sampling_rate: int,
 ) -> list[dict[str, Any]]:
-    """Return one entry for each system and decoded part.
+    """Return one entry for each system and decoded part; writes each part's alignments beside it.
 
     Args:
         systems: experiment folders, such as ``exp/asr_tailored``.
@@ -114,17 +106,19 @@ def collect(
         description = describe_model(system, model)
         for part in parts:
             folder = system / inference / part
-            words, characters = count_errors(dumpdir / part / "text", folder / "text")
-            samples = read_text(dumpdir / part / "utt2num_samples").values()
-            audio = sum(int(n) for n in samples) / sampling_rate
-            seconds = decoding_seconds(folder.glob("logdir/asr_inference.*.log"))
+            scores = score_texts(dumpdir / part / "text", folder / "text")
+            for rate, result in scores.items():
+                write_score(folder / f"score_{rate}", result)
+            words = scores["wer"].total
+            logs = folder.glob("logdir/asr_inference.*.log")
+            factor, seconds = real_time_factor(logs, sampling_rate)
             rows.append(
                 {
                     "system": system.name.removeprefix("asr_"),
                     "part": part,
                     **description,
                     "wer": round(words.error_rate, 2),
-                    "cer": round(characters.error_rate, 2),
+                    "cer": round(scores["cer"].total.error_rate, 2),
                     "ser": round(words.sentence_error_rate, 2),
                     "words": words.words,
                     "correct": words.correct,
@@ -132,8 +126,9 @@ def collect(
                     "deletions": words.deletions,
                     "insertions": words.insertions,
                     "utterances": words.sentences,
-                    "audio_seconds": round(audio, 1),
-                    "rtf": round(seconds / audio, 3),
+                    "audio_seconds": round(seconds, 1),
+                    # NaN is no JSON: None where the logs are gone.
+                    "rtf": round(factor, 3) if factor == factor else None,
                 }
             )
     return rows
