@@ -149,7 +149,8 @@ class QuantESPnetASRModel(ESPnetASRModel):
             ``(B, T', D)`` and its lengths ``(B,)``.
 
         Raises:
-            ValueError: for an empty utterance; in evaluation also for NaN or infinite input, which
+            ValueError: for an empty utterance, and where all are too short for the frontend's first
+                window; in evaluation also for NaN or infinite input, which
                 in training reaches the loss, where ESPnet's trainer skips and counts the step.
         """
         empty = (speech_lengths < 1).nonzero().flatten().tolist()
@@ -158,6 +159,7 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 f"speech_lengths is 0 at batch positions {empty}: empty utterances cannot be "
                 "recognized. Remove them from the data (recipes do so in stage 4)."
             )
+        self._check_long_enough(speech_lengths)
         if not self.training and not bool(torch.isfinite(speech).all()):
             finite = torch.isfinite(speech).flatten(1).all(dim=1)
             raise ValueError(
@@ -165,6 +167,17 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 f"{(~finite).nonzero().flatten().tolist()}. Check these recordings or features."
             )
         return super().encode(speech, speech_lengths)
+
+    def _check_long_enough(self, speech_lengths: torch.Tensor) -> None:
+        # The Fourier transform reflects half a window at both ends of the padded batch.
+        window = getattr(getattr(self.frontend, "stft", None), "n_fft", None)
+        longest = int(speech_lengths.max())
+        if window is not None and longest <= window // 2:
+            raise ValueError(
+                f"the longest utterance of the batch has {longest} samples, and the frontend needs "
+                f"more than {window // 2} (n_fft: {window}). Remove such utterances from the data "
+                "(recipes do so in stage 4)."
+            )
 
     def _calc_transducer_loss(
         self, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, labels: torch.Tensor

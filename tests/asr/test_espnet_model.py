@@ -6,10 +6,11 @@ import pickle
 import pytest
 import torch
 from espnet2.asr.decoder.transducer_decoder import TransducerDecoder
+from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.transducer.beam_search_transducer import BeamSearchTransducer
 from espnet2.main_funcs.average_nbest_models import average_nbest_models
 from espnet2.train.reporter import Reporter
-from small_transducer import SCHEME, TOKENS, build_transducer, random_batch
+from small_transducer import FEATURES, SCHEME, TOKENS, build_transducer, random_batch
 
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.quantizers import Quantizer, calibration
@@ -188,3 +189,14 @@ def test_joint_network_conf_without_transducer_is_refused():
             len(TOKENS), TOKENS, None, None, None, None, transducer.encoder, None, None,
             transducer.ctc, None, ctc_weight=1.0, joint_network_conf={"joint_space_size": 4},
         )  # fmt: skip
+
+
+def test_audio_shorter_than_a_window_is_named():
+    model = build_transducer()
+    model.frontend = DefaultFrontend(fs=8000, n_fft=256, hop_length=80, n_mels=FEATURES)
+    with pytest.raises(ValueError, match=r"has 100 samples.*more than 128"):
+        model.encode(torch.randn(2, 100), torch.tensor([100, 60]))
+    encoded, lengths = model.encode(torch.randn(2, 400), torch.tensor([400, 60]))
+    assert lengths.min() >= 1 and encoded.isfinite().all()
+    encoded, _ = model.eval().encode(torch.zeros(1, 400), torch.tensor([400]))
+    assert encoded.isfinite().all()

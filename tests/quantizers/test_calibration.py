@@ -55,7 +55,9 @@ def test_histogram_passes_over_what_is_not_finite():
 @pytest.mark.parametrize(("init", "expected"), [("max", 3.0), ("percentile", 2.0)])
 def test_calibrating_sets_the_clip_by_init(init, expected):
     model = torch.nn.Sequential(
-        build({"quantizer": "pact+", "bits": 4, "init": init, "init_percentile": 66.0}, "activation")
+        build(
+            {"quantizer": "pact+", "bits": 4, "init": init, "init_percentile": 66.0}, "activation"
+        )
     )
     x = torch.tensor([[1.0, -2.0, 3.0]])
     with calibrating(model) as quantizers:
