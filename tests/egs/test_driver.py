@@ -1,0 +1,228 @@
+"""The recipes' driver with ESPnet's commands replaced: order, options, resuming, failing, Ctrl-C."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from egs.recipes import EGS, REPOSITORY
+
+FAKE = Path(__file__).with_name("fake_espnet.py")
+
+
+class Recipe:
+    """A made-up recipe in a folder of its own, with four utterances a part."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "FAKE_CALLS": str(folder / "calls"),
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+        }
+        (folder / "local").mkdir()
+        (folder / "conf").mkdir()
+        for name in ("path.sh", "cmd.sh"):
+            shutil.copy(EGS / "an4" / "asr1" / name, folder / name)
+        self.python = folder / "python"
+        self.script(self.python, f'exec "{sys.executable}" "{FAKE}" "$@"')
+        recordings = folder / "recordings"
+        recordings.mkdir()
+        for part in ("train", "dev", "test"):
+            (recordings / part).mkdir()
+            tables = {"wav.scp": "", "text": "", "utt2spk": ""}
+            for i in range(4):
+                wav = recordings / part / f"{i}.wav"
+                soundfile.write(wav, np.full(4000, 0.1), 8000)
+                tables["wav.scp"] += f"{part}-{i} {wav}\n"
+                tables["text"] += f"{part}-{i} ab c\n"
+                tables["utt2spk"] += f"{part}-{i} {part}\n"
+            for name, text in tables.items():
+                (recordings / part / name).write_text(text)
+        self.script(folder / "local" / "data.sh", f'mkdir -p data; cp -rp "{recordings}"/* data')
+
+    def script(self, path, text):
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+
+    def command(self, *options):
+        return [
+            str(EGS / "common" / "asr.sh"),
+            *("--fs", "8000", "--python", str(self.python), *map(str, options)),
+        ]
+
+    def run(self, *options, **environment):
+        (self.folder / "calls").write_text("")
+        return subprocess.run(
+            self.command(*options),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env={**self.environment, **environment},
+        )
+
+    @property
+    def calls(self):
+        """`[(command, options)]` of the last run."""
+        return [tuple(json.loads(line)) for line in (self.folder / "calls").open()]
+
+    def outputs(self, command):
+        return [Path(o["output_dir"][0]).name for c, o in self.calls if c == command]
+
+
+# For tests that are not about these: one speed, no CTC, one system, one part.
+LITTLE = (
+    *("--speed_perturb_factors", "", "--ctc_config", "", "--schemes", "fp32", "--nj", "1"),
+    *("--test_sets", "dev"),
+)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe that has run as a whole."""
+    recipe = Recipe(tmp_path_factory.mktemp("recipe"))
+    done = recipe.run("--stop_stage", "14")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recipe.first_calls = recipe.calls
+    return recipe
+
+
+def test_all_stages_in_order_with_their_options(finished):
+    recipe, calls = finished, finished.first_calls
+    assert [c for c, _ in calls if c != "asr_inference"] == [
+        "tokenize_text",
+        "asr_train",  # statistics
+        "asr_train",  # CTC
+        "asr_train",  # FP32
+        *("calibrate", "asr_train") * 2,
+        "results",
+        *("pack",) * 3,
+    ]
+    stats, ctc, fp32, naive, tailored = (o for c, o in calls if c == "asr_train")
+    assert stats["collect_stats"] == ["true"]
+    assert "init_param" not in ctc
+    assert fp32["init_param"] == ["exp/asr_ctc/valid.loss.ave.pth"]
+    for name, system in (("naive", naive), ("tailored", tailored)):
+        assert system["model_conf"] == [f"scheme={name}"]
+        assert system["init_param"] == [f"exp/asr_{name}/calibrated.pth"]
+        assert system["resume"] == ["true"]
+    calibrations = [o for c, o in calls if c == "calibrate"]
+    assert [o["init_param"] for o in calibrations] == [["exp/asr_fp32/valid.loss.ave.pth"]] * 2
+    # Every training reads the same data, and none of it is the test part.
+    for options in (ctc, fp32, naive, tailored):
+        assert options["train_data_path_and_name_and_type"] == [
+            "dump/raw/train_sp/wav.scp,speech,sound",
+            "dump/raw/train_sp/text,text,text",
+        ]
+    # One search for all systems, on both parts, in two jobs each.
+    searches = [o for c, o in calls if c == "asr_inference"]
+    assert len(searches) == 3 * 2 * 2
+    assert {o["config"][0] for o in searches} == {"conf/decode_asr.yaml"}
+    text = (recipe.folder / "exp/asr_naive/decode_asr/test/text").read_text()
+    assert text == "".join(f"test-{i} hello\n" for i in range(4))
+    assert len((recipe.folder / "dump/raw/train_sp/text").read_text().splitlines()) == 12
+
+
+def test_a_second_run_does_nothing_again(finished):
+    done = finished.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [c for c, _ in finished.calls] == ["tokenize_text", "results"]
+    assert "trained already" in done.stdout and "decoded already" in done.stdout
+
+
+def test_new_data_give_new_statistics(recipe):
+    assert recipe.run(*LITTLE, "--stop_stage", "5").returncode == 0
+    assert [c for c, _ in recipe.calls] == ["tokenize_text"]
+    stage = ("--stage", "10", "--stop_stage", "10")
+    assert recipe.run(*LITTLE, *stage).returncode == 0
+    assert recipe.outputs("asr_train") == ["asr_stats_raw_char"]
+    assert recipe.run(*LITTLE, *stage).returncode == 0
+    assert recipe.outputs("asr_train") == []
+    for name in ("wav.scp", "text", "utt2spk"):
+        table = recipe.folder / "recordings" / "train" / name
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    assert recipe.run(*LITTLE, "--stop_stage", "10").returncode == 0
+    assert recipe.outputs("asr_train") == ["asr_stats_raw_char"]
+
+
+def pretrain(recipe, tokens):
+    folder = recipe.folder / "pretrained"
+    folder.mkdir()
+    (folder / "fp32.pth").write_text("weights")
+    (folder / "tokens.txt").write_text("\n".join(["<blank>", "<unk>", *tokens, "<sos/eos>"]) + "\n")
+
+
+def test_the_committed_model_keeps_its_order_of_tokens(recipe):
+    pretrain(recipe, ["c", "b", "a", "z", "<space>"])
+    systems = ("--schemes", "fp32 naive", "--stop_stage", "11")
+    done = recipe.run(*LITTLE, *systems, "--from_scratch", "false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tokens = (recipe.folder / "data/token_list/char/tokens.txt").read_text().split()
+    assert tokens == ["<blank>", "<unk>", "c", "b", "a", "z", "<space>", "<sos/eos>"]
+    assert (recipe.folder / "exp/asr_fp32/valid.loss.ave.pth").read_text() == "weights"
+    trained = [o for c, o in recipe.calls if c == "asr_train" and "collect_stats" not in o]
+    assert trained[0]["dry_run"] == ["true"]
+    assert [Path(o["output_dir"][0]).name for o in trained[1:]] == ["asr_naive"]
+
+
+def test_characters_that_the_committed_model_lacks_are_an_error(recipe):
+    pretrain(recipe, ["a", "c", "<space>"])
+    done = recipe.run(*LITTLE, "--from_scratch", "false")
+    assert done.returncode == 1
+    assert "knows no token for: b" in done.stderr
+
+
+def test_a_new_fp32_model_does_not_go_with_old_quantized_ones(finished):
+    model = finished.folder / "exp/asr_fp32/valid.loss.ave.pth"
+    before, future = model.stat(), time.time() + 10
+    os.utime(model, (future, future))
+    done = finished.run("--stage", "11")
+    os.utime(model, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert done.returncode == 1
+    assert "exp/asr_naive was started from an earlier exp/asr_fp32" in done.stderr
+
+
+def test_a_failure_stops_the_recipe_and_the_next_run_goes_on_there(recipe):
+    systems = ("--schemes", "fp32 naive", "--stop_stage", "11")
+    done = recipe.run(*LITTLE, *systems, FAKE_FAILURE="asr_naive")
+    assert done.returncode == 1
+    assert "CUDA is on holiday" in done.stdout
+    assert "exp/asr_naive/train.log" in done.stdout
+    assert recipe.run(*LITTLE, *systems, "--stage", "11").returncode == 0
+    assert recipe.outputs("asr_train") == ["asr_naive"]
+
+
+def test_ctrl_c_ends_every_job(recipe):
+    pids = recipe.folder / "pids"
+    (recipe.folder / "calls").write_text("")
+    driver = subprocess.Popen(
+        recipe.command(*LITTLE, "--nj", "2"),
+        cwd=recipe.folder,
+        env={**recipe.environment, "FAKE_SLEEP": str(pids)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not pids.exists() or len(pids.read_text().split()) < 2:
+        assert time.monotonic() < end and driver.poll() is None
+        time.sleep(0.1)
+    os.killpg(driver.pid, signal.SIGINT)  # what a terminal does
+    assert driver.wait(timeout=60) != 0
+    for pid in pids.read_text().split():
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
