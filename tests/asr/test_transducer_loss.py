@@ -1,5 +1,6 @@
 """Transducer losses against the sum over all alignments, spelled out."""
 
+import functools
 import itertools
 import sys
 
@@ -76,3 +77,31 @@ def test_missing_package_fails_with_the_install_line(name, monkeypatch):
     with pytest.raises(ImportError) as caught:
         build_transducer_loss(name, BLANK, 5, 6, 4)
     assert installation in str(caught.value) and name in str(caught.value)
+
+
+def test_pruned_loss_of_k2(monkeypatch):
+    """With targets shorter than the pruning range nothing is pruned, and both parts are exact.
+
+    k2's wheels are for single versions of torch, so this runs only where one is installed.
+    """
+    k2 = pytest.importorskip("k2")
+    # Smoothing mixes in scores of one side alone; without it the simple loss is a plain one.
+    unsmoothed = functools.partial(k2.rnnt_loss_smoothed, lm_only_scale=0.0, am_only_scale=0.0)
+    monkeypatch.setattr(k2, "rnnt_loss_smoothed", unsmoothed)
+    case = random_case(0)
+    joint, encoder_out, decoder_out, targets, frames, labels = case
+    criterion = build_transducer_loss("k2", BLANK, 5, 6, 4)
+    full = joint(encoder_out.unsqueeze(2), decoder_out.unsqueeze(1))
+    simple = criterion.simple_encoder(encoder_out).unsqueeze(2)
+    simple = simple + criterion.simple_decoder(decoder_out).unsqueeze(1)
+    exact, exact_simple = (
+        torch.stack(
+            [
+                loss_by_enumeration(logits[i], targets[i, : labels[i]].tolist(), int(frames[i]))
+                for i in range(3)
+            ]
+        ).mean()
+        for logits in (full, simple)
+    )
+    expected = exact + criterion.SIMPLE_LOSS_WEIGHT * exact_simple
+    torch.testing.assert_close(criterion(*case), expected, atol=1e-4, rtol=1e-4)

@@ -47,6 +47,14 @@ def test_job_stands_for_each_number(tmp_path):
         assert text.endswith(f"this is {number}\n")
 
 
+def test_job_stands_for_each_name(tmp_path, capsys):
+    log = tmp_path / "JOB" / "train.log"
+    code = "print('1/2epoch started, 1epoch results: [train] loss=3.0, time=JOB')"
+    assert run_job.main(["JOB=,naive,tailored", str(log), PYTHON, "-c", code]) == 0
+    for name in ("naive", "tailored"):
+        assert (tmp_path / name / "train.log").read_text().endswith(f"time={name}\n")
+
+
 def test_progress_of_training_and_decoding_is_shown(tmp_path, capsys):
     keys = tmp_path / "keys.scp"
     keys.write_text("a 1\nb 2\n")
@@ -75,7 +83,8 @@ def test_a_failure_ends_the_others_and_shows_its_log(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["JOB=3:1", "x.JOB", "true"], "expected JOB=FIRST:LAST"),
-        (["JOB=a", "x.JOB", "true"], "expected JOB=FIRST:LAST"),
+        (["JOB=a:b", "x.JOB", "true"], "expected JOB=FIRST:LAST"),
+        (["JOB=,", "x.JOB", "true"], "expected JOB=FIRST:LAST"),
         (["JOB=1:2", "same.log", "true"], "the log needs JOB in its name"),
         (["only.log"], "a log file and a command are needed"),
     ],

@@ -108,7 +108,8 @@ def test_all_stages_in_order_with_their_options(finished):
         "asr_train",  # statistics
         "asr_train",  # CTC
         "asr_train",  # FP32
-        *("calibrate", "asr_train") * 2,
+        *("calibrate",) * 2,
+        *("asr_train",) * 2,
         "results",
         *("pack",) * 3,
     ]
@@ -117,7 +118,9 @@ def test_all_stages_in_order_with_their_options(finished):
     assert "init_param" not in ctc
     assert fp32["init_param"] == ["exp/asr_ctc/valid.loss.ave.pth"]
     for name, system in (("naive", naive), ("tailored", tailored)):
-        assert system["model_conf"] == [f"scheme={name}"]
+        assert system["model_conf"] == [f"scheme=exp/asr_{name}/scheme.yaml"]
+        written = (recipe.folder / f"exp/asr_{name}/scheme.yaml").read_text()
+        assert written == (REPOSITORY / f"conf/scheme/{name}.yaml").read_text()
         assert system["init_param"] == [f"exp/asr_{name}/calibrated.pth"]
         assert system["resume"] == ["true"]
     calibrations = [o for c, o in calls if c == "calibrate"]
@@ -184,6 +187,16 @@ def test_characters_that_the_committed_model_lacks_are_an_error(recipe):
     done = recipe.run(*LITTLE, "--from_scratch", "false")
     assert done.returncode == 1
     assert "knows no token for: b" in done.stderr
+
+
+def test_systems_are_trained_side_by_side_and_schemes_may_be_files(recipe):
+    mine = recipe.folder / "mine.yaml"
+    mine.write_text("lstm: {}\n")
+    systems = ("--schemes", f"fp32 naive {mine}", "--stop_stage", "11", "--train_jobs", "2")
+    done = recipe.run(*LITTLE, *systems)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(recipe.outputs("asr_train")[2:]) == ["asr_mine", "asr_naive"]
+    assert (recipe.folder / "exp/asr_mine/scheme.yaml").read_text() == "lstm: {}\n"
 
 
 def test_a_new_fp32_model_does_not_go_with_old_quantized_ones(finished):
