@@ -8,6 +8,7 @@ stage=1                # first stage to run
 stop_stage=13          # last stage to run
 ngpu=0                 # number of GPUs
 nj=2                   # parallel decoding jobs
+train_jobs=1           # quantized systems trained at the same time
 python=python3         # python command, may be of several words
 dumpdir=dump           # formatted data
 expdir=exp             # experiments
@@ -18,7 +19,7 @@ fs=8000                # sampling rate in Hz
 local_data_opts=""     # options for local/data.sh
 speed_perturb_factors="0.9 1.0 1.1"   # copies of the training part at these speeds; "" for none
 min_wav_duration=0.2   # seconds
-max_wav_duration=20    # seconds
+max_wav_duration=20    # seconds, of the training part
 # Training
 schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (name or file)
 asr_config=conf/train_asr_fp32.yaml
@@ -78,6 +79,21 @@ logged() {
     fi
 }
 
+# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
+# one needs a runner that takes JOB=NAME,NAME.
+each_system() {
+    local systems=$1 system
+    shift
+    if [ "$train_jobs" -gt 1 ] && [ "$(wc -w <<< "$systems")" -gt 1 ]; then
+        # shellcheck disable=SC2086
+        OMP_NUM_THREADS=$(($(nproc) > train_jobs ? $(nproc) / train_jobs : 1)) \
+            logged $train_cmd --jobs "$train_jobs" "JOB=$(tr -s ' ' ',' <<< "$systems")" "$@"
+    else
+        # shellcheck disable=SC2086
+        for system in $systems; do logged $train_cmd "${@//JOB/$system}"; done
+    fi
+}
+
 if doing 1; then
     log "stage 1: data"
     # shellcheck disable=SC2086
@@ -106,8 +122,8 @@ if doing 4; then
     log "stage 4: remove long and short utterances"
     for part in $train_set $test_sets; do
         limit=$max_wav_duration
-        # What is tested is tested as a whole.
-        [ "$part" != $train_set ] && [ "$part" != dev ] && limit=1000000
+        # The limit is for the cost of training; what is scored is scored as a whole.
+        [ "$part" != $train_set ] && limit=1000000
         $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
             --fs "$fs" --min_seconds "$min_wav_duration" --max_seconds "$limit"
     done
@@ -210,28 +226,52 @@ if doing 11; then
         fi
         train "$asr_config" "$fp32" "${start[@]}"
     fi
+    to_calibrate="" to_train=""
     for scheme in $schemes; do
         system=$(system_of "$scheme")
         [ "$system" = fp32 ] && continue
         output=$expdir/asr_$system
-        if [ -e "$output/calibrated.pth" ] &&
-            [ "$fp32/$inference_asr_model" -nt "$output/calibrated.pth" ]; then
+        if [ "$fp32/$inference_asr_model" -nt "$output/calibrated.pth" ] &&
+            [ -e "$output/calibrated.pth" ]; then
             echo "run.sh: $output was started from an earlier $fp32/$inference_asr_model." >&2
             echo "Remove $output to train it again, or choose another --expdir" >&2
             exit 1
         fi
-        if [ ! -e "$output/calibrated.pth" ]; then
-            log "$output: calibration"
-            # shellcheck disable=SC2046
-            $python -m espnet_quant4.bin.main calibrate $(train_options "$qat_config" "$output") \
-                --model_conf "scheme=$scheme" --init_param "$fp32/$inference_asr_model" \
-                --batches "$calibration_batches" --output "$output/calibrated.pth" \
-                2>&1 | tee "$output.calibrate.log" | grep -v "INFO\|WARNING"
+        mkdir -p "$output"
+        # A file, or the name of one of the schemes that recipes share.
+        [ -e "$scheme" ] || scheme=$common/../../conf/scheme/$system.yaml
+        if [ ! -e "$scheme" ]; then
+            echo "run.sh: --schemes: no scheme $system; valid: a YAML file, or one of" >&2
+            (cd "$common/../../conf/scheme" && echo ./*.yaml) >&2
+            exit 2
         fi
-        # shellcheck disable=SC2086
-        train "$qat_config" "$output" --model_conf "scheme=$scheme" \
-            --init_param "$output/calibrated.pth" $qat_args
+        cmp -s "$scheme" "$output/scheme.yaml" || cp "$scheme" "$output/scheme.yaml"
+        [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
+        if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"
+        else to_train+=" $system"; fi
     done
+    scheme_option="scheme=$expdir/asr_JOB/scheme.yaml"
+    if [ -n "$to_calibrate" ]; then
+        log "calibration:$to_calibrate (log: $expdir/asr_*/calibrate.log)"
+        # shellcheck disable=SC2046
+        each_system "$to_calibrate" "$expdir/asr_JOB/calibrate.log" \
+            $python -m espnet_quant4.bin.main calibrate \
+            $(train_options "$qat_config" "$expdir/asr_JOB") --model_conf "$scheme_option" \
+            --init_param "$fp32/$inference_asr_model" --batches "$calibration_batches" \
+            --output "$expdir/asr_JOB/calibrated.pth"
+        for system in $to_calibrate; do
+            log "$expdir/asr_$system: clips of activations"
+            sed -n '/^ *clip  bits/,/^saved/p' "$expdir/asr_$system/calibrate.log"
+        done
+    fi
+    if [ -n "$to_train" ]; then
+        log "quantization-aware training:$to_train (log: $expdir/asr_*/train.log)"
+        # shellcheck disable=SC2046,SC2086
+        each_system "$to_train" "$expdir/asr_JOB/train.log" $python -m espnet2.bin.asr_train \
+            $(train_options "$qat_config" "$expdir/asr_JOB") --resume true \
+            --model_conf "$scheme_option" --init_param "$expdir/asr_JOB/calibrated.pth" \
+            $asr_args $qat_args
+    fi
 fi
 
 if doing 12; then

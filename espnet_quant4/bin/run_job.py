@@ -1,6 +1,6 @@
 """Run commands with their output in log files, and show how far they are.
 
-    python -m espnet_quant4.bin.run_job [--jobs N] [JOB=1:4] LOG COMMAND...
+    python -m espnet_quant4.bin.run_job [--jobs N] [JOB=1:4 | JOB=a,b] LOG COMMAND...
 
 The interface of Kaldi's ``run.pl``, which ESPnet's recipes call ``train_cmd`` and ``decode_cmd``:
 ``JOB`` in the log's name and in the command stands for each of the values in turn; they run side by
@@ -118,25 +118,30 @@ def keys_of(command: Sequence[str]) -> int:
 
 
 def expand(job: str | None, log: str, command: Sequence[str]) -> list[tuple[str, Path, list[str]]]:
-    """Return ``(label, log, command)`` for each value of ``JOB=FIRST:LAST``.
+    """Return ``(label, log, command)`` for each value of ``JOB=FIRST:LAST`` or ``JOB=a,b``.
 
     Raises:
         ValueError: for a job specification of another form.
     """
     if job is None:
         return [("", Path(log), list(command))]
-    first, _, last = job.removeprefix("JOB=").partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
-        raise ValueError(f"{job}: expected JOB=FIRST:LAST, such as JOB=1:4")
+    specification = job.removeprefix("JOB=")
+    first, colon, last = specification.partition(":")
+    values = [value for value in specification.split(",") if value]
+    if colon:
+        numbers = first.isdigit() and last.isdigit()
+        values = [str(i) for i in range(int(first), int(last) + 1)] if numbers else []
+    if not values or "JOB" in values:
+        raise ValueError(f"{job}: expected JOB=FIRST:LAST or JOB=NAME,NAME, such as JOB=1:4")
     if "JOB" not in log:
         raise ValueError(f"{log}: the log needs JOB in its name, or all jobs write the same file")
     return [
         (
-            f"job {value}",
-            Path(log.replace("JOB", str(value))),
-            [word.replace("JOB", str(value)) for word in command],
+            f"job {value}" if colon else value,
+            Path(log.replace("JOB", value)),
+            [word.replace("JOB", value) for word in command],
         )
-        for value in range(int(first), int(last) + 1)
+        for value in values
     ]
 
 

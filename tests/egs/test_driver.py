@@ -199,6 +199,12 @@ def test_systems_are_trained_side_by_side_and_schemes_may_be_files(recipe):
     assert (recipe.folder / "exp/asr_mine/scheme.yaml").read_text() == "lstm: {}\n"
 
 
+def test_an_unknown_scheme_is_refused_with_the_choices(finished):
+    done = finished.run("--stage", "11", "--stop_stage", "11", "--schemes", "fp32 tailord")
+    assert done.returncode == 2
+    assert "no scheme tailord" in done.stderr and "tailored.yaml" in done.stderr
+
+
 def test_a_new_fp32_model_does_not_go_with_old_quantized_ones(finished):
     model = finished.folder / "exp/asr_fp32/valid.loss.ave.pth"
     before, future = model.stat(), time.time() + 10
