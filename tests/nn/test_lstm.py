@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -339,3 +340,16 @@ def test_uncalibrated_evaluation_is_refused():
     lstm = quantize_fully(QuantLSTM(4, 3), {**FULL, "input": {"quantizer": "pact+", "bits": 4}})
     with pytest.raises(RuntimeError, match="Calibrate"):
         lstm.eval()(torch.randn(5, 2, 4))
+
+
+def test_gradient_checkpointing_changes_nothing():
+    lstm = quantize_fully(QuantLSTM(4, 3, 2, bidirectional=True, batch_first=True))
+    x, lengths = torch.randn(2, 6, 4, requires_grad=True), torch.tensor([6, 4])
+
+    def run(x):
+        return lstm(x, lengths=lengths)[0]
+
+    wanted = [x, *lstm.parameters()]
+    expected = torch.autograd.grad(run(x).square().sum(), wanted)
+    again = torch.utils.checkpoint.checkpoint(run, x, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), wanted), expected)
