@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,18 @@ class Scheme:
             if key != "overrides":
                 self._check_choice("", key, TENSORS, extra=["overrides"])
         for kind, tensors in TENSORS.items():
-            self._kinds[kind] = self._read_tensors(kind, content.get(kind) or {}, tensors, kind)
-        for number, override in enumerate(content.get("overrides") or []):
+            given = content.get(kind)
+            self._kinds[kind] = self._read_tensors(
+                kind, {} if given is None else given, tensors, kind
+            )
+        overrides = content.get("overrides")
+        if overrides is not None and (
+            isinstance(overrides, (str, Mapping)) or not isinstance(overrides, Sequence)
+        ):
+            raise self._error(
+                "overrides", overrides, "a list of mappings such as", ['- {pattern: "encoder.*"}']
+            )
+        for number, override in enumerate(overrides or []):
             self._overrides.append(self._read_override(f"overrides[{number}]", override))
 
     @classmethod
@@ -91,18 +101,26 @@ class Scheme:
             return cls({}, "no scheme")
         if isinstance(scheme, Mapping):
             return cls(scheme)
+        if not isinstance(scheme, (str, Path)):
+            raise SchemeError(
+                f"scheme {scheme!r}: valid are a YAML file, a mapping, null, or a bundled scheme: "
+                f"{', '.join(bundled_names())}."
+            )
         path = Path(scheme)
         if not path.is_file() and (BUNDLED / f"{scheme}.yaml").is_file():
             path = BUNDLED / f"{scheme}.yaml"
         try:
             text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise SchemeError(f"scheme {path}: not a text file in UTF-8: {error}") from error
         except OSError as error:
             raise SchemeError(
                 f"scheme {str(scheme)!r}: {error.strerror}. Give a YAML file that exists from here "
                 f"({Path.cwd()}), or a bundled scheme: {', '.join(bundled_names())}."
+                f"{_hint(scheme, bundled_names())}"
             ) from error
         try:
-            content = yaml.safe_load(text)
+            content = _load_yaml(text, str(path))
         except yaml.YAMLError as error:
             raise SchemeError(f"scheme {path}: not valid YAML: {error}") from error
         return cls({} if content is None else content, str(path))
@@ -183,6 +201,8 @@ class Scheme:
             )
         if not isinstance(content.get("optional", False), bool):
             raise self._error(f"{place}.optional", content["optional"], "valid:", ["true", "false"])
+        if not any(tensor in content for tensor in tensors):
+            raise self._error(place, dict(content), "changes nothing; name one of", tensors)
         override = {k: content[k] for k in ("pattern", "optional") if k in content}
         for tensor in tensors:
             if tensor in content:
@@ -255,10 +275,10 @@ class Scheme:
 
     def _error(self, place: str, value: Any, what: str, choices: Iterable[Any]) -> SchemeError:
         listed = [str(choice) for choice in choices]
-        close = difflib.get_close_matches(str(value), listed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         at = f"{place}: " if place else ""
-        return SchemeError(f"{self.source}: {at}{value!r}; {what} {', '.join(listed)}.{hint}")
+        return SchemeError(
+            f"{self.source}: {at}{value!r}; {what} {', '.join(listed)}.{_hint(value, listed)}"
+        )
 
 
 def apply_scheme(
@@ -295,6 +315,37 @@ def apply_scheme(
     for site, (module, suffix, _) in sites.items():
         module.set_quantizers(suffix, resolved[site])
     return resolved
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key given twice instead of keeping the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(
+                        "in a mapping", node.start_mark,
+                        f"the key {key.value!r} stands twice", key.start_mark,
+                    )  # fmt: skip
+                seen.add(key.value)
+        return node
+
+
+def _load_yaml(text: str, name: str) -> Any:
+    loader = _UniqueKeyLoader(text)
+    loader.name = name  # for messages
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _hint(value: Any, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(value), list(choices), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _matches(pattern: str, site: str) -> bool:

@@ -90,6 +90,11 @@ SPEC = {"quantizer": "max", "bits": 4}
         ({"overrides": [{"input": SPEC}]}, ["overrides[0].pattern", "None"]),
         ({"overrides": [{"pattern": "*", "inputs": SPEC}]}, ["overrides[0]: 'inputs'", "'input'"]),
         ({"overrides": [{"pattern": "*", "optional": 1}]}, ["overrides[0].optional: 1"]),
+        ({"lstm": 0}, ["lstm: 0", "weight_ih"]),
+        ({"lstm": {"hidden": {"quantizer": "fix", "bits": 4, "clip": "1"}}}, ["hidden: clip: '1'"]),
+        ({"overrides": 5}, ["overrides: 5", "a list"]),
+        ({"overrides": {"pattern": "*", "input": SPEC}}, ["overrides: {", "a list"]),
+        ({"overrides": [{"pattern": "*"}]}, ["overrides[0]", "changes nothing", "weight_ih"]),
         ({"overrides": [{"pattern": "*", "input": {"bits": 0}}]}, ["overrides[0].input.bits: 0"]),
     ],
 )
@@ -136,12 +141,37 @@ def test_optional_patterns_may_match_nothing():
 
 
 def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(SchemeError, match=r"tailord.*bundled scheme: fp32, int8, naive, tailored"):
+    with pytest.raises(
+        SchemeError, match=r"tailord.*scheme: fp32, int8, naive, tailored. Did you mean 'tailored'"
+    ):
         Scheme.load("tailord")
     path = tmp_path / "broken.yaml"
     path.write_text("lstm: {input: [")
     with pytest.raises(SchemeError, match=r"(?s)broken\.yaml.*line 1"):
         Scheme.load(path)
+    path.write_text("lstm: {input: {quantizer: max, bits: 4}}\n# later\nlstm: {input: null}\n")
+    with pytest.raises(SchemeError, match=r"(?s)broken\.yaml.*'lstm' stands twice.*line 3"):
+        Scheme.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SchemeError, match=r"broken\.yaml: not a text file"):
+        Scheme.load(path)
+    with pytest.raises(SchemeError, match="Is a directory"):
+        Scheme.load(tmp_path)
+
+
+def test_yaml_merges_are_not_keys_given_twice(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text(
+        "lstm:\n  weight_ih: &w {quantizer: max, bits: 4, granularity: gate}\n"
+        "  weight_hh: {<<: *w, bits: 8}\n"
+    )
+    assert Scheme.load(path).to_dict()["lstm"]["weight_hh"]["bits"] == 8
+
+
+@pytest.mark.parametrize("scheme", [5, 0, False, ["tailored"]])
+def test_what_is_no_scheme(scheme):
+    with pytest.raises(SchemeError, match="valid are a YAML file, a mapping, null"):
+        Scheme.load(scheme)
 
 
 def test_apply_builds_what_the_scheme_says():

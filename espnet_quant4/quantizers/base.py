@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from espnet_quant4.quantizers.clip_search import Histogram
-from espnet_quant4.quantizers.rounding import round_to_grid
+from espnet_quant4.quantizers.rounding import round_to_codes
 
 ROLES = ("weight", "activation")
 INITIALIZATIONS = ("mse", "percentile", "max")
@@ -56,7 +57,7 @@ class Quantizer(torch.nn.Module):
         check(isinstance(bits, int) and 2 <= bits <= 8, "bits", bits, "2 to 8")
         check(role in ROLES, "role", role, ", ".join(ROLES))
         check(init in INITIALIZATIONS, "init", init, ", ".join(INITIALIZATIONS))
-        check(0 < init_percentile <= 100, "init_percentile", init_percentile, "above 0, to 100")
+        check_number("init_percentile", init_percentile, 100)
         check(groups >= 1, "groups", groups, "1 and above")
         self.bits = bits
         self.groups = groups
@@ -97,17 +98,30 @@ class Quantizer(torch.nn.Module):
         """Return the clip ``(groups,)`` float32, above 0.
 
         Args:
-            x: the weight, which those need that compute their clip from it.
+            x: the weight, which those need that compute their clip from it. A learned clip that was
+                not set yet is set from it too.
         """
         if self.role == "weight" and self.follows_weight:
             if x is None:
                 raise ValueError(
                     f"{type(self).__name__}.clip() computes the clip from the weight: pass it"
                 )
+            if x.numel() == 0:
+                return torch.full((self.groups,), SMALLEST_CLIP, device=x.device)
             with torch.no_grad():
                 clip = self.weight_clip(x.detach().float().reshape(self.groups, -1))
             return clip.clamp_min(SMALLEST_CLIP)
-        return self.clip_value.clamp_min(SMALLEST_CLIP)
+        if x is not None:
+            self._set_clip_of_weight(x)
+        # In float32 also in a model that was converted to half precision.
+        return self.clip_value.float().clamp_min(SMALLEST_CLIP)
+
+    def _set_clip_of_weight(self, x: torch.Tensor) -> None:
+        """Set a clip that was not set yet from the weight, which is all the data that it needs."""
+        if self.role == "weight" and not self.is_calibrated:
+            histogram = Histogram(self.groups)
+            histogram.add(x.detach().float().abs().reshape(self.groups, -1))
+            self.set_clip_from(histogram)
 
     def scale(self, x: torch.Tensor | None = None) -> torch.Tensor:
         """Return the step between neighbouring levels, ``clip / max_code``, ``(groups,)``."""
@@ -150,9 +164,9 @@ class Quantizer(torch.nn.Module):
             self.calibrated.fill_(1)
 
     def finish_calibration(self) -> bool:
-        """Set the clip from what was observed; False where nothing was."""
+        """Set the clip from what was observed; False where nothing was, or nothing but zeros."""
         histogram, self._histogram = self._histogram, None
-        if histogram is None or histogram.is_empty:
+        if histogram is None or histogram.is_empty or not bool(histogram.maximum.any()):
             return False
         self.set_clip_from(histogram)
         return True
@@ -170,23 +184,23 @@ class Quantizer(torch.nn.Module):
         """
         if self.calibrating:
             return x
-        x = x.float()
-        if self.role == "weight" and not self.is_calibrated:
-            # The weight itself is all the data that its clip needs.
-            histogram = Histogram(self.groups)
-            histogram.add(x.detach().abs().reshape(self.groups, -1))
-            self.set_clip_from(histogram)
-        return self.fake_quantize(x)
+        self._set_clip_of_weight(x)
+        return self.fake_quantize(x.float())
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the codes of ``x``, int8, each in ``-max_code .. max_code``."""
+        """Return the codes of ``x``, int8, each in ``-max_code .. max_code``.
+
+        Raises:
+            ValueError: for NaN, which has no code.
+        """
         with torch.no_grad():
-            clip = self.spread(self.clip(x), x)
-            return (
-                (round_to_grid(x.float(), clip, self.max_code) / clip * self.max_code)
-                .round()
-                .to(torch.int8)
-            )
+            codes = round_to_codes(x.float(), self.spread(self.clip(x), x), self.max_code)
+            if bool(codes.isnan().any()):
+                raise ValueError(
+                    f"{type(self).__name__}.codes(): {int(codes.isnan().sum())} of {codes.numel()} "
+                    "values are NaN, which has no code; check where x comes from."
+                )
+            return codes.to(torch.int8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.role == "activation" and (self.training or self.calibrating):
@@ -199,9 +213,18 @@ class Quantizer(torch.nn.Module):
 
     # ---- state ------------------------------------------------------------------------------
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         self._known_calibrated = False
-        super()._load_from_state_dict(*args, **kwargs)
+        loaded = state_dict.get(f"{prefix}clip_value")
+        if self.role == "weight" and loaded is not None and loaded.shape != self.clip_value.shape:
+            # From a scheme of other granularity. Its clips cannot be taken over; the weight, which
+            # comes along, gives them anew.
+            state_dict = dict(state_dict)
+            state_dict[f"{prefix}clip_value"] = self.clip_value.detach().clone()
+            state_dict[f"{prefix}calibrated"] = torch.zeros_like(self.calibrated)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles leave out what can be computed again.
@@ -219,3 +242,10 @@ def check(is_valid: bool, name: str, value: Any, choices: str) -> None:
     """Raise ValueError for a value that is not valid."""
     if not is_valid:
         raise ValueError(f"{name}: {value!r}; valid: {choices}")
+
+
+def check_number(name: str, value: Any, largest: float = math.inf) -> None:
+    """Raise ValueError for what is not a finite number above 0, up to ``largest``."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    choices = "numbers above 0" + ("" if largest == math.inf else f", to {largest:g}")
+    check(is_number and 0 < value <= largest and value < math.inf, name, value, choices)

@@ -44,24 +44,28 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
             quantizer.calibrating = False
             if not finished:
                 quantizer._histogram = None
-    unset = 0
     for quantizer in activations:
-        if quantizer.finish_calibration():
-            synchronize_clip(quantizer)
-        elif not quantizer.is_calibrated:
-            unset += 1
+        synchronize_clip(quantizer, quantizer.finish_calibration())
+    unset = [name for name, m in module.named_modules() if m in activations and not m.is_calibrated]
     if unset:
-        logging.warning(f"calibration: {unset} activation quantizers saw no data and have no clip")
+        logging.warning(
+            f"calibration: {len(unset)} activation quantizers saw nothing, or nothing but zeros, and "
+            f"have no clip: {', '.join(unset)}"
+        )
 
 
 def calibrate_from(quantizer: Quantizer, x: torch.Tensor) -> None:
     """Set an activation's clip from the first batch of a run that was not calibrated.
 
-    Warns, once a process: one batch is less than calibration would have seen.
+    Warns, once a process: one batch is less than calibration would have seen. A batch of zeros says
+    nothing of the range, and leaves the clip to the next.
 
     Args:
         quantizer: one of role ``activation``.
         x: any shape.
+
+    Raises:
+        ValueError: where ``x`` holds no finite value.
     """
     global _warned
     if not _warned:
@@ -80,14 +84,26 @@ def calibrate_from(quantizer: Quantizer, x: torch.Tensor) -> None:
             f"{type(quantizer).__name__}: no finite value in the first batch to set a clip from; "
             "check the features for NaN."
         )
-    quantizer.set_clip_from(histogram)
-    synchronize_clip(quantizer)
+    has_data = bool(histogram.maximum.any())
+    if has_data:
+        quantizer.set_clip_from(histogram)
+    synchronize_clip(quantizer, has_data)
 
 
-def synchronize_clip(quantizer: Quantizer) -> None:
-    """Set a clip to its mean over all processes, if there are several."""
+def synchronize_clip(quantizer: Quantizer, has_data: bool) -> None:
+    """Set a clip to its mean over the processes that had data, if there are several processes.
+
+    Args:
+        quantizer: one of role ``activation``. All processes must call this, with data or without:
+            each waits for the others.
+        has_data: whether this process set the clip.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return
     with torch.no_grad():
-        torch.distributed.all_reduce(quantizer.clip_value)
-        quantizer.clip_value /= torch.distributed.get_world_size()
+        clip = quantizer.clip_value
+        total = torch.cat([clip, torch.ones_like(clip[:1])]) * float(has_data)
+        torch.distributed.all_reduce(total)
+        if bool(total[-1] > 0):
+            clip.copy_(total[:-1] / total[-1])
+            quantizer.calibrated.fill_(1)

@@ -2,8 +2,9 @@
 
 LSQ learns the step ``s``; here the clip ``a = max_code * s`` is the parameter, so ``dq/da`` is LSQ's
 ``dq/ds / max_code``. LSQ's gradient scale ``g = 1 / sqrt(N * max_code)`` (section 2.2, N elements a
-group) is applied to the gradient of the clip, times ``max_code^2``: a step of an optimizer without
-momentum then moves ``s`` exactly as it would if ``s`` were the parameter.
+group) is applied to the gradient of the clip, times ``max_code^2``: gradient descent, with or without
+momentum, then moves ``s`` exactly as it would if ``s`` were the parameter. (Adam divides any factor
+out; there the clip moves by the learning rate, in units of the clip instead of the step.)
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class FlooredClip(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, clip: torch.Tensor) -> torch.Tensor:
-        return clip.clamp_min(SMALLEST_CLIP)
+        return clip.float().clamp_min(SMALLEST_CLIP)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:

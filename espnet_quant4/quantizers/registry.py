@@ -30,9 +30,12 @@ def register(name: str) -> Callable[[Class], Class]:
     """Return a class decorator that makes a quantizer known to schemes as ``name``.
 
     Raises:
-        TypeError: where the class is no subclass of `Quantizer`.
+        TypeError: where the class is no subclass of `Quantizer`, or the name no string.
         ValueError: where the name is taken by another class.
     """
+
+    if not (isinstance(name, str) and name):
+        raise TypeError(f'register({name!r}): give a name: @register("my_quantizer")')
 
     def decorate(cls: Class) -> Class:
         if not (isinstance(cls, type) and issubclass(cls, Quantizer)):
@@ -40,7 +43,8 @@ def register(name: str) -> Callable[[Class], Class]:
                 f"register({name!r}): {cls!r} is not a subclass of espnet_quant4.quantizers.Quantizer"
             )
         known = _CLASSES.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        # The same class comes again when its module is reloaded.
+        if known is not None and _place(known) != _place(cls):
             raise ValueError(
                 f"register({name!r}): the name is taken by {known.__module__}.{known.__qualname__}; "
                 f"names in use: {', '.join(names())}"
@@ -49,6 +53,10 @@ def register(name: str) -> Callable[[Class], Class]:
         return cls
 
     return decorate
+
+
+def _place(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
 def names() -> list[str]:

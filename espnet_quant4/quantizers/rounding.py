@@ -7,14 +7,19 @@ from typing import Any
 import torch
 
 
-def round_to_grid(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
-    """Return ``round_half_even(clamp(x, -clip, clip) / scale) * scale``, NaN staying NaN.
+def round_to_codes(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
+    """Return ``round_half_even(clamp(x, -clip, clip) / scale)`` in float32, NaN staying NaN.
 
     Args:
         x: any shape, float32.
         clip: broadcastable to ``x``, above 0.
         max_code: largest code, ``2^(bits-1) - 1``.
     """
+    return (x.clamp(-clip, clip) / (clip / max_code)).round_()
+
+
+def round_to_grid(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
+    """Return the codes of ``x`` times ``scale``; arguments as of `round_to_codes`."""
     scale = clip / max_code
     return (x.clamp(-clip, clip) / scale).round_().mul_(scale)
 

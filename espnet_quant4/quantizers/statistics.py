@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.distributed
 
-from espnet_quant4.quantizers.base import Quantizer, check
+from espnet_quant4.quantizers.base import Quantizer, check_number
 from espnet_quant4.quantizers.clip_search import Histogram
 from espnet_quant4.quantizers.registry import register
 from espnet_quant4.quantizers.rounding import ClippedStraightThrough
@@ -36,7 +36,7 @@ class FixedQuantizer(StatisticQuantizer):
 
     def __init__(self, bits: int, groups: int = 1, role: str = "weight", clip: float = 1.0):
         super().__init__(bits, groups, role)
-        check(clip > 0, "clip", clip, "above 0")
+        check_number("clip", clip)
         self.constant = float(clip)
         with torch.no_grad():
             self.clip_value.fill_(self.constant)
@@ -76,11 +76,18 @@ class MaxQuantizer(StatisticQuantizer):
 
     def update(self, x: torch.Tensor) -> None:
         magnitudes = x.detach().float().abs()
-        largest = magnitudes.masked_fill(~magnitudes.isfinite(), 0.0).amax().reshape(1)
+        largest = magnitudes.new_zeros(1)
+        if magnitudes.numel():
+            largest += magnitudes.masked_fill(~magnitudes.isfinite(), 0.0).amax()
+        # All take part, also with an empty batch: the others wait.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
         with torch.no_grad():
-            self.clip_value.copy_(torch.maximum(self.clip_value, largest))
+            if self.is_calibrated:
+                self.clip_value.copy_(torch.maximum(self.clip_value, largest))
+            elif bool(largest > 0):
+                self.clip_value.copy_(largest)
+                self.calibrated.fill_(1)
 
 
 @register("percentile")
@@ -92,7 +99,7 @@ class PercentileQuantizer(StatisticQuantizer):
     """
 
     def __init__(self, bits: int, groups: int = 1, role: str = "weight", percentile: float = 99.9):
-        check(0 < percentile <= 100, "percentile", percentile, "above 0, to 100")
+        check_number("percentile", percentile, 100)
         super().__init__(bits, groups, role, init="percentile", init_percentile=percentile)
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:

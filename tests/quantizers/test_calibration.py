@@ -1,5 +1,7 @@
 """Clips from data, against brute force, and over two processes."""
 
+import warnings
+
 import numpy
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_quant4.quantizers import build
+from espnet_quant4.quantizers import build, calibration
 from espnet_quant4.quantizers.calibration import calibrating
 from espnet_quant4.quantizers.clip_search import Histogram
 
@@ -45,6 +47,32 @@ def test_percentile_is_close_to_numpys(seed, percentile):
     assert float(histogram.percentile(percentile)) == pytest.approx(expected, abs=0.02)
 
 
+def test_histogram_does_not_drift_when_its_range_grows_slowly():
+    histogram = Histogram(2)
+    uniform = torch.linspace(0, 1, 10_000)
+    histogram.add(torch.stack([uniform, 0.01 * uniform]))
+    for step in range(300):
+        histogram.add(torch.tensor([[1 + 0.003 * step], [0.01]]))
+    median = histogram.percentile(50.0)
+    # 300 values more, at the top
+    assert median[0].item() == pytest.approx(0.515, abs=0.002)
+    assert median[1].item() == pytest.approx(0.00515, abs=0.00002)
+    assert histogram.counts.sum().item() == 2 * 10_300
+
+
+def test_least_squared_error_of_many_groups_is_that_of_each():
+    x = torch.randn(300, 50, generator=torch.Generator().manual_seed(0)).abs()
+    x[7] = 0.0
+    for max_code in (1, 7, 127):
+        whole = Histogram(300)
+        whole.add(x)
+        found = whole.least_squared_error(max_code)
+        for row in (0, 7, 299):
+            single = Histogram(1)
+            single.add(x[row : row + 1])
+            assert found[row].item() == single.least_squared_error(max_code).item()
+
+
 def test_histogram_passes_over_what_is_not_finite():
     histogram = Histogram(1)
     assert histogram.is_empty
@@ -77,6 +105,28 @@ def test_failed_calibration_leaves_clips_alone():
     assert quantizer.clip_value.item() == 1.0
 
 
+def test_zeros_say_nothing_of_the_range(caplog):
+    quantizer = build({"quantizer": "pact+", "bits": 4}, "activation")
+    with calibrating(torch.nn.Sequential(quantizer)):
+        quantizer(torch.zeros(2, 3))
+    assert not quantizer.is_calibrated and quantizer.clip_value.item() == 1.0
+    assert "have no clip: 0" in caplog.text
+
+
+def test_first_batch_without_calibration(monkeypatch):
+    monkeypatch.setattr(calibration, "_warned", False)
+    quantizer = build({"quantizer": "pact+", "bits": 4, "init": "max"}, "activation")
+    with pytest.warns(UserWarning, match="without calibration"):
+        calibration.calibrate_from(quantizer, torch.zeros(2, 3))
+    assert not quantizer.is_calibrated
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the warning comes once
+        calibration.calibrate_from(quantizer, torch.tensor([[0.5, -3.0, float("nan")]]))
+    assert quantizer.is_calibrated and quantizer.clip().item() == 3.0
+    with pytest.raises(ValueError, match="no finite value"):
+        calibration.calibrate_from(quantizer, torch.tensor([[float("nan")]]))
+
+
 def two_processes(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
@@ -84,16 +134,23 @@ def two_processes(rank, folder):
     )
     learned = build({"quantizer": "pact", "bits": 4, "init": "max"}, "activation")
     running = build({"quantizer": "max", "bits": 4}, "activation")
-    model = torch.nn.ModuleList([learned, running])
+    only_first = build({"quantizer": "pact", "bits": 4, "init": "max"}, "activation")
+    nobody = build({"quantizer": "pact", "bits": 4, "init": "max"}, "activation")
+    model = torch.nn.ModuleList([learned, running, only_first, nobody])
     with calibrating(model):
-        for quantizer in model:
+        for quantizer in (learned, running):
             quantizer(torch.tensor([[1.0 + 2 * rank]]))
-    running(torch.tensor([[5.0 - 4 * rank]]))
-    torch.save([q.clip().detach() for q in model], f"{folder}/clips.{rank}")
+        if rank == 0:
+            only_first(torch.tensor([[6.0]]))
+    running(torch.tensor([[5.0 - 4 * rank]]) if rank == 0 else torch.zeros(0, 1))
+    fresh = build({"quantizer": "max", "bits": 4}, "activation")
+    fresh(torch.tensor([[0.25 * rank]]))
+    clips = [q.clip().item() for q in (*model, fresh)]
+    torch.save((clips, [q.is_calibrated for q in (*model, fresh)]), f"{folder}/clips.{rank}")
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_agree(tmp_path):
     torch.multiprocessing.spawn(two_processes, args=(str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"clips.{rank}") for rank in (0, 1))
-    assert [c.item() for c in first] == [c.item() for c in second] == [2.0, 5.0]
+    assert first == second == ([2.0, 5.0, 6.0, 1.0, 0.25], [True, True, True, False, True])

@@ -111,6 +111,28 @@ def test_pact_emits_no_code_beyond_its_bits():
 
 
 @settings(max_examples=40, deadline=None)
+@given(tensors, st.integers(2, 8), st.floats(0.3, 3.0))
+def test_lsq(x, bits, clip):
+    """Theirs is for inputs of 0 and above, where its 2^(bits-1)-1 steps are ours.
+
+    Its gradient scale is not the paper's (the sum of the sizes where the paper has the product, a
+    constant 3 where it has the largest code), so the clip's gradients are compared without either.
+    """
+    x = x.abs()
+    ours = learned("lsq", bits, clip)
+    theirs = fms.LSQQuantization(bits - 1, clip)
+    y, (gradient, clip_gradient) = gradients_of(ours, x, ours.clip_value)
+    expected, (expected_gradient, expected_clip) = gradients_of(theirs, x, theirs.clip_val)
+    assert_same(y, expected, x, clip, bits)
+    torch.testing.assert_close(gradient, expected_gradient)
+    steps = x / clip * ours.max_code
+    if (((steps - steps.floor()) - 0.5).abs() > 1e-3).all():
+        clip_gradient = clip_gradient / (ours.max_code**2 / (x.numel() * ours.max_code) ** 0.5)
+        expected_clip = expected_clip * (3 * sum(x.shape)) ** 0.5
+        torch.testing.assert_close(clip_gradient, expected_clip, atol=1e-3, rtol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
 @given(tensors, st.integers(2, 8))
 def test_max(x, bits):
     ours = build({"quantizer": "max", "bits": bits}, "weight")

@@ -61,6 +61,13 @@ def test_empty_activations(name, shape):
     with torch.no_grad():
         quantizer.calibrated.fill_(1)
     assert quantizer.quantize(torch.zeros(shape)).shape == shape
+    assert quantizer.train()(torch.zeros(shape)).shape == shape
+    assert quantizer.codes(torch.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize("name", names())
+def test_empty_weights(name):
+    assert make(name, groups=2)(torch.zeros(4, 0)).shape == (4, 0)
 
 
 @pytest.mark.parametrize("name", names())
@@ -84,6 +91,8 @@ def test_nan_stays_nan(name):
     quantizer.observe(x)
     assert quantizer.clip_value.isfinite().all()
     assert quantizer.quantize(x).isnan().tolist() == [[False, True, False]]
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        quantizer.codes(x)
 
 
 @pytest.mark.parametrize("name", names())
@@ -95,6 +104,19 @@ def test_float32_under_autocast(name, dtype):
     with torch.autocast("cpu", dtype=dtype):
         assert torch.equal(quantizer(x), expected)
         assert quantizer(x.to(dtype)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("role", ["weight", "activation"])
+def test_clips_are_float32_in_a_model_of_half_precision(name, role):
+    quantizer = make(name, role=role).half()
+    with torch.no_grad():
+        quantizer.calibrated.fill_(1)
+    x = torch.randn(4, 6, dtype=torch.float16, requires_grad=True)
+    y = quantizer.quantize(x)
+    assert y.dtype == quantizer.clip(x).dtype == quantizer.scale(x).dtype == torch.float32
+    y.sum().backward()
+    assert x.grad.dtype == torch.float16 and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", names())
@@ -123,6 +145,49 @@ def test_clips_load_from_other_quantizers(source, target):
     assert quantizer.clip().item() == pytest.approx(0.8 if target == "fix" else 2.5)
 
 
+@pytest.mark.parametrize("source", names())
+@pytest.mark.parametrize("target", names())
+def test_weights_load_from_schemes_of_other_granularity(source, target):
+    weight = torch.randn(8, 5)
+    four = make(source, groups=4)
+    four(weight)
+    one = make(target)
+    expected = one(weight)
+    loaded = make(target)
+    loaded.load_state_dict(four.state_dict())
+    assert torch.equal(loaded(weight), expected)
+
+
+@pytest.mark.parametrize("name", names())
+def test_codes_need_no_forward_pass_before(name):
+    weight = 0.05 * torch.randn(8, 5)
+    assert torch.equal(make(name).codes(weight), trained(name, weight).codes(weight))
+
+
+def trained(name, weight):
+    quantizer = make(name)
+    quantizer(weight)
+    return quantizer
+
+
+@pytest.mark.parametrize("name", names())
+def test_averaging_checkpoints(name):
+    """As ESPnet does: integers are summed, all else is averaged."""
+    states = []
+    for clip in (0.5, 1.5):
+        quantizer = make(name, role="activation")
+        with torch.no_grad():
+            quantizer.clip_value.fill_(clip)
+            quantizer.calibrated.fill_(1)
+        states.append(quantizer.state_dict())
+    total = {key: states[0][key] + states[1][key] for key in states[0]}
+    average = {k: v if str(v.dtype).startswith("torch.int") else v / 2 for k, v in total.items()}
+    quantizer = make(name, role="activation")
+    quantizer.load_state_dict(average)
+    assert quantizer.is_calibrated and quantizer.calibrated.dtype == torch.int64
+    assert quantizer.clip().item() == pytest.approx(EXTRA.get(name, {}).get("clip", 1.0))
+
+
 # ---- gradients by hand --------------------------------------------------------------------------
 
 X = torch.tensor([[-2.0, -0.9, -0.1, 0.0, 0.45, 1.0, 3.0]])
@@ -134,7 +199,18 @@ def run(quantizer):
     return x.grad.flatten().tolist()
 
 
-@pytest.mark.parametrize("name", ["fix", "max", "percentile", "mse", "sawb"])
+STOPPING, PASSING, LEARNING = (
+    ["fix", "max", "percentile", "mse", "sawb"],
+    ["sawb+"],
+    ["pact", "pact+", "lsq"],
+)
+
+
+def test_every_quantizer_has_its_gradient_tested():
+    assert sorted(STOPPING + PASSING + LEARNING) == names()
+
+
+@pytest.mark.parametrize("name", STOPPING)
 def test_gradient_stops_outside_the_clip(name):
     quantizer = build({"quantizer": name, "bits": 4}, "activation")
     with torch.no_grad():
@@ -143,11 +219,15 @@ def test_gradient_stops_outside_the_clip(name):
     assert run(quantizer) == [0, 1, 1, 1, 1, 1, 0]
 
 
-def test_sawb_plus_passes_the_gradient_everywhere():
-    assert run(make("sawb+")) == [1] * 7
+@pytest.mark.parametrize("name", PASSING)
+def test_gradient_passes_everywhere(name):
+    quantizer = make(name, role="activation")
+    with torch.no_grad():
+        quantizer.calibrated.fill_(1)
+    assert run(quantizer) == [1] * 7
 
 
-@pytest.mark.parametrize("name", ["pact", "pact+", "lsq"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_learned_clips_by_hand(name):
     quantizer = build({"quantizer": name, "bits": 4}, "activation")
     with torch.no_grad():
@@ -166,7 +246,7 @@ def test_learned_clips_by_hand(name):
     assert quantizer.clip_value.grad.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pact", "pact+", "lsq"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_groups_have_clip_gradients_of_their_own(name):
     torch.manual_seed(0)
     x = torch.randn(6, 5)
@@ -182,7 +262,7 @@ def test_groups_have_clip_gradients_of_their_own(name):
         torch.testing.assert_close(single.clip_value.grad[0], whole.clip_value.grad[group])
 
 
-@pytest.mark.parametrize("name", ["pact", "pact+", "lsq"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_a_clip_below_zero_stays_in_use_and_gets_a_gradient(name):
     quantizer = build({"quantizer": name, "bits": 4}, "activation")
     with torch.no_grad():
@@ -204,6 +284,14 @@ def test_running_maximum_follows_training_data_only():
     quantizer.train()(torch.tensor([[-2.0, 1.0]]))
     quantizer(torch.tensor([[1.0]]))
     assert quantizer.clip().item() == 2.0
+
+
+def test_running_maximum_starts_with_the_first_data():
+    quantizer = make("max", role="activation").train()
+    quantizer(torch.zeros(2, 3))
+    assert not quantizer.is_calibrated
+    quantizer(torch.tensor([[0.1, -0.2]]))
+    assert quantizer.is_calibrated and quantizer.clip().item() == pytest.approx(0.2)
 
 
 # ---- registry -----------------------------------------------------------------------------------
@@ -229,6 +317,10 @@ def test_a_user_adds_a_quantizer():
         assert quantizer.clip(torch.tensor([[1.0, -2.0]])).item() == 4.0
         with pytest.raises(ValueError, match="taken by"):
             register("user_defined")(quantizers.get_class("max"))
+        elsewhere = type("UserDefined", (Quantizer,), {"__module__": "elsewhere"})
+        elsewhere.__qualname__ = UserDefined.__qualname__
+        with pytest.raises(ValueError, match="taken by"):
+            register("user_defined")(elsewhere)
     finally:
         del quantizers.registry._CLASSES["user_defined"]
 
@@ -236,6 +328,8 @@ def test_a_user_adds_a_quantizer():
 def test_wrong_registration_and_names():
     with pytest.raises(TypeError, match="not a subclass"):
         register("nothing")(dict)
+    with pytest.raises(TypeError, match="give a name"):
+        register(Quantizer)
     with pytest.raises(ValueError, match="Did you mean 'pact'"):
         build({"quantizer": "pakt", "bits": 4}, "weight")
 
@@ -252,8 +346,9 @@ def test_wrong_registration_and_names():
 def test_wrong_values_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         build({"quantizer": "pact", **options}, "weight")
-    with pytest.raises(ValueError, match="clip: -1"):
-        build({"quantizer": "fix", "bits": 4, "clip": -1}, "weight")
+    for clip in (-1, 0, float("inf"), float("nan"), "1", True):
+        with pytest.raises(ValueError, match=f"clip: {clip!r}; valid: numbers above 0"):
+            build({"quantizer": "fix", "bits": 4, "clip": clip}, "weight")
     with pytest.raises(ValueError, match="role"):
         build({"quantizer": "fix", "bits": 4}, "bias")
 
