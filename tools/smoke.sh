@@ -38,7 +38,7 @@ run() {
         --expdir "$out/exp" --asr_config "$out/conf/train_asr_fp32.yaml" \
         --ctc_config "$out/conf/train_asr_ctc.yaml" --qat_config "$out/conf/train_asr_qat.yaml" \
         --inference_config "$out/conf/decode_asr.yaml" --from_scratch true \
-        --speed_perturb_factors "1.1" --calibration_batches 2 --nj 1 --test_sets "dev test" "$@"
+        --speed_perturb_factors "1.1" --calibration_batches 2 --nj 1 --train_jobs 2 --test_sets "dev test" "$@"
 }
 
 run --stage 1 --stop_stage 1
