@@ -23,6 +23,8 @@ from espnet_quant4.quantizers import Quantizer
 
 States = tuple[torch.Tensor, torch.Tensor]
 
+HAS_LENGTHS = "lengths: a PackedSequence has lengths of its own; pass None."
+
 
 class QuantLSTM(QuantizedModule, torch.nn.LSTM):
     """LSTM that quantizes weights, the first layer's input and every hidden state.
@@ -119,16 +121,20 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             RuntimeError, ValueError: for sizes that do not fit, in the words of ``torch.nn.LSTM``;
                 ValueError for a length of 0 or over ``T``, or ``lengths`` with a ``PackedSequence``.
         """
+        if self.uses_runner():
+            result = self.inference_runner(self, input, hx, lengths=lengths)
+            if result is not NotImplemented:
+                return result
         if isinstance(input, PackedSequence):
             if lengths is not None:
-                raise ValueError("lengths: a PackedSequence has lengths of its own; pass None.")
+                raise ValueError(HAS_LENGTHS)
             if self.is_float:
                 return super().forward(input, hx)
             padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
             output, states = self._forward_layers(padded, hx, lengths, True)
-            return self._pack_like(output, input), states
+            return pack_like(output, input, self.batch_first), states
         if lengths is not None:
-            lengths = self._check_lengths(input, lengths)
+            lengths = check_lengths(input, lengths, self.batch_first)
             if bool((lengths == input.size(1 if self.batch_first else 0)).all()):
                 lengths = None
         if not self.is_float:
@@ -144,32 +150,6 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         output, states = super().forward(packed, hx)
         output, _ = pad_packed_sequence(output, batch_first=self.batch_first, total_length=frames)
         return output, states
-
-    def _check_lengths(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        lengths = torch.as_tensor(lengths)
-        batch, frames = (0, 1) if self.batch_first else (1, 0)
-        if input.dim() != 3 or lengths.shape != (input.size(batch),):
-            raise ValueError(
-                f"lengths: shape {tuple(lengths.shape)} for an input of {tuple(input.shape)}; valid "
-                "is one length for each sequence of a 3-D input."
-            )
-        wrong = ((lengths < 1) | (lengths > input.size(frames))).nonzero().flatten().tolist()
-        if wrong:
-            raise ValueError(
-                f"lengths: {[int(lengths[i]) for i in wrong]} at batch positions {wrong}; valid are "
-                f"1 to {input.size(frames)}. Leave empty sequences out of the batch."
-            )
-        return lengths
-
-    def _pack_like(self, padded: torch.Tensor, like: PackedSequence) -> PackedSequence:
-        lengths = pad_packed_sequence(like)[1]
-        if like.sorted_indices is not None:
-            padded = padded.index_select(0 if self.batch_first else 1, like.sorted_indices)
-            lengths = lengths[like.sorted_indices.cpu()]
-        packed = pack_padded_sequence(padded, lengths, batch_first=self.batch_first)
-        return PackedSequence(
-            packed.data, packed.batch_sizes, like.sorted_indices, like.unsorted_indices
-        )
 
     def _forward_layers(
         self,
@@ -331,6 +311,42 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             outputs, _, _ = lstm_recurrence(gates, weight_hh, hidden, cell, _identity)
         for direction, quantizer in unset:
             prepare_activation(quantizer, outputs[:, direction], valid)
+
+
+def check_lengths(
+    input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
+) -> torch.Tensor:
+    """Return the lengths of a padded batch as a tensor.
+
+    Raises:
+        ValueError: where they do not fit the batch.
+    """
+    lengths = torch.as_tensor(lengths)
+    batch, frames = (0, 1) if batch_first else (1, 0)
+    if input.dim() != 3 or lengths.shape != (input.size(batch),):
+        raise ValueError(
+            f"lengths: shape {tuple(lengths.shape)} for an input of {tuple(input.shape)}; valid "
+            "is one length for each sequence of a 3-D input."
+        )
+    wrong = ((lengths < 1) | (lengths > input.size(frames))).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"lengths: {[int(lengths[i]) for i in wrong]} at batch positions {wrong}; valid are "
+            f"1 to {input.size(frames)}. Leave empty sequences out of the batch."
+        )
+    return lengths
+
+
+def pack_like(padded: torch.Tensor, like: PackedSequence, batch_first: bool) -> PackedSequence:
+    """Pack a padded batch in the order and with the lengths of another."""
+    lengths = pad_packed_sequence(like)[1]
+    if like.sorted_indices is not None:
+        padded = padded.index_select(0 if batch_first else 1, like.sorted_indices)
+        lengths = lengths[like.sorted_indices.cpu()]
+    packed = pack_padded_sequence(padded, lengths, batch_first=batch_first)
+    return PackedSequence(
+        packed.data, packed.batch_sizes, like.sorted_indices, like.unsorted_indices
+    )
 
 
 def is_backward(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from espnet_quant4.quantizers import Quantizer, build
 from espnet_quant4.quantizers.calibration import calibrate_from
 
 Specification = Mapping[str, Any]
+
+# Where an inference runner keeps what it made of a module.
+CONVERTED = "_converted"
 
 _QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
 
@@ -35,9 +38,25 @@ class QuantizedModule(torch.nn.Module):
 
     quantizers: torch.nn.ModuleDict
 
+    #: What computes instead of this module in evaluation without gradients, if anything: called with
+    #: the module and its arguments; may answer NotImplemented. `espnet_quant4.int4.use_int4` sets it.
+    inference_runner: Callable[..., Any] | None = None
+
     def _init_quantizers(self) -> None:
         self.quantizers = torch.nn.ModuleDict()
         self.register_load_state_dict_post_hook(_pass_over_quantizers)
+
+    def uses_runner(self) -> bool:
+        """Whether a call now goes to the inference runner."""
+        return (
+            self.inference_runner is not None
+            and not self.training
+            and not torch.is_grad_enabled()
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles leave out what a runner made of this module.
+        return {key: value for key, value in self.__dict__.items() if key != CONVERTED}
 
     def quant_sites(self) -> list[tuple[str, str]]:
         """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""

@@ -1,0 +1,6 @@
+"""Deployment: models that compute on codes, and the file that holds them."""
+
+from espnet_quant4.int4.convert import convert, convert_structure, describe
+from espnet_quant4.int4.runner import use_int4
+
+__all__ = ["convert", "convert_structure", "describe", "use_int4"]

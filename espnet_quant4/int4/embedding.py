@@ -1,0 +1,76 @@
+"""An embedding whose table is packed."""
+
+from __future__ import annotations
+
+import torch
+
+from espnet_quant4.int4.int4_module import (
+    Description,
+    Int4Module,
+    is_native,
+    is_ready,
+    quantizer_of,
+)
+from espnet_quant4.kernels import native
+from espnet_quant4.nn import QuantEmbedding
+
+
+class Int4Embedding(Int4Module):
+    """Rows of a packed table as floats.
+
+    Args:
+        num_embeddings: rows.
+        embedding_dim: columns.
+        padding_idx: kept for those who ask; it changes nothing in inference.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = padding_idx
+
+    @staticmethod
+    def can_convert(embedding: QuantEmbedding) -> bool:
+        """Whether the table is quantized, with clips that are set."""
+        return is_ready([quantizer_of(embedding, "weight")])
+
+    @classmethod
+    def from_quantized(cls, embedding: QuantEmbedding) -> Int4Embedding:
+        """Return the codes of a trained table."""
+        built = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx)
+        quantizer = quantizer_of(embedding, "weight")
+        assert quantizer is not None
+        built.add_weight("weight", quantizer, embedding.weight)
+        return built
+
+    @classmethod
+    def empty_like(
+        cls, embedding: QuantEmbedding, descriptions: dict[str, Description]
+    ) -> Int4Embedding:
+        """Return a table without content, to be filled by ``load_state_dict(..., assign=True)``."""
+        built = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx)
+        built.add_empty(descriptions)
+        return built
+
+    @torch.no_grad()
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map token ids ``(...)`` to ``(..., embedding_dim)`` float32.
+
+        Raises:
+            IndexError: for an id that is not in the table.
+        """
+        if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < self.num_embeddings:
+            raise IndexError(
+                f"Int4Embedding: ids {int(input.min())} to {int(input.max())}; valid are 0 to "
+                f"{self.num_embeddings - 1}."
+            )
+        if is_native():
+            bits = self.descriptions["weight"]["bits"]
+            scale = self.weight_scale.float()
+            return native.embedding(self.weight, self.embedding_dim, bits, scale, input.long())
+        table = self.codes("weight").float() * self.row_scale("weight").unsqueeze(1)
+        return torch.nn.functional.embedding(input.long(), table)
+
+    def extra_repr(self) -> str:
+        bits = {name: d["bits"] for name, d in self.descriptions.items()}
+        return f"{self.num_embeddings}, {self.embedding_dim}, bits={bits}"

@@ -1,0 +1,72 @@
+"""Lets a quantized model compute on codes in evaluation, while it stays what it is.
+
+ESPnet builds and loads the model itself, so nothing is replaced: each quantized layer asks its runner
+first, which keeps the layer's INT4 form beside it and makes it anew when a weight or clip changes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from espnet_quant4.int4.convert import convert_module
+from espnet_quant4.int4.int4_module import Int4Module, is_native
+from espnet_quant4.nn.quantized_module import CONVERTED, QuantizedModule
+
+SWITCH = "ESPNET_QUANT4_INFERENCE"
+INFERENCES = ("int4", "emulated")
+
+
+def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
+    """Choose how the quantized layers of a model compute in evaluation without gradients, on CPU.
+
+    Args:
+        model: a model with layers of `espnet_quant4.nn`.
+        inference: ``int4`` or ``emulated``; the environment variable ``ESPNET_QUANT4_INFERENCE``
+            overrules it.
+
+    Raises:
+        ValueError: for any other choice.
+    """
+    choice = os.environ.get(SWITCH) or inference
+    if choice not in INFERENCES:
+        where = SWITCH if os.environ.get(SWITCH) else "model_conf: inference"
+        raise ValueError(f"{where}: {choice!r}; valid: {', '.join(INFERENCES)}")
+    for module in model.modules():
+        if isinstance(module, QuantizedModule):
+            module.inference_runner = run_int4 if choice == "int4" else None
+
+
+def run_int4(module: QuantizedModule, *args: Any, **kwargs: Any) -> Any:
+    """Compute a module's result on codes; NotImplemented where it has to be emulated.
+
+    That is so off the CPU, while calibrating, without the C++ kernels, and where something is in
+    float.
+    """
+    converted = _converted(module)
+    return NotImplemented if converted is None else converted(*args, **kwargs)
+
+
+def _converted(module: QuantizedModule) -> Int4Module | None:
+    key = _state_of(module)
+    if key is None or not is_native():
+        return None
+    kept: tuple[Any, Int4Module | None] | None = module.__dict__.get(CONVERTED)
+    if kept is None or kept[0] != key:
+        kept = (key, convert_module(module))
+        module.__dict__[CONVERTED] = kept
+    return kept[1]
+
+
+def _state_of(module: QuantizedModule) -> tuple[Any, ...] | None:
+    """Return what changes whenever the INT4 form would; None where that cannot be known."""
+    key = []
+    for tensor in (*module.parameters(), *module.buffers()):
+        # Tensors made in inference mode do not count their changes.
+        if tensor.device.type != "cpu" or tensor.is_inference():
+            return None
+        key.append((tensor.data_ptr(), tensor._version))
+    calibrating = any(getattr(m, "calibrating", False) for m in module.quantizers.modules())
+    return None if calibrating else tuple(key)

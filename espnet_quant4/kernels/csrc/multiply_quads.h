@@ -1,0 +1,115 @@
+// Sums of four products in 32-bit lanes ("quads" in layout.h), for instructions that add the dot
+// product of four bytes to a lane: VNNI's vpdpbusd, NEON's sdot. They leave nothing to widen: 255 *
+// 127 * 65,536 columns is below 2^31.
+//
+// The including file defines, in an unnamed namespace, a policy:
+//   using Vector; constexpr int64_t kVectors (of 64 bytes of weights);
+//   Vector zero(), low(p) and high(p): nibbles of weights at p; wide(p); broadcast(int32);
+//   Vector dot(sums, weights, x); void store(int32_t*, Vector).
+#pragma once
+
+#include "elementwise.h"
+#include "layout.h"
+
+namespace quant4 {
+namespace {
+
+constexpr int64_t kQuadRows = 16;
+constexpr int64_t kQuadFrames = 4;  // frames that share one load of weights
+
+// Frames are copied and filled up with zeros to whole steps; behind each stands the offset's part.
+inline int64_t quad_frame_bytes(int64_t columns) { return round_up(columns, 8) + 64; }
+
+int64_t quad_scratch_bytes(int64_t columns, int64_t frames) {
+    return frames * round_up(quad_frame_bytes(columns), 64);
+}
+
+template <class P, int F, bool Wide>
+inline void quad_tile(const uint8_t* block, int64_t steps, const int8_t* const* x,
+                      const int32_t* starts, int64_t row, int64_t frame, const Sink& sink) {
+    typename P::Vector sums[F][P::kVectors];
+    for (int f = 0; f < F; ++f) {
+        for (int v = 0; v < P::kVectors; ++v) sums[f][v] = P::broadcast(starts[f]);
+    }
+    for (int64_t step = 0; step < steps; ++step) {
+        for (int v = 0; v < P::kVectors; ++v) {
+            const uint8_t* w = block + step * kStepBytes + v * (kStepBytes / P::kVectors);
+            for (int f = 0; f < F; ++f) {
+                int32_t quad[2];
+                std::memcpy(quad, x[f] + step * (Wide ? 4 : 8), Wide ? 4 : 8);
+                if (Wide) {
+                    sums[f][v] = P::dot(sums[f][v], P::wide(w), P::broadcast(quad[0]));
+                } else {
+                    sums[f][v] = P::dot(sums[f][v], P::low(w), P::broadcast(quad[0]));
+                    sums[f][v] = P::dot(sums[f][v], P::high(w), P::broadcast(quad[1]));
+                }
+            }
+        }
+    }
+    for (int f = 0; f < F; ++f) {
+        int32_t done[kQuadRows];
+        for (int v = 0; v < P::kVectors; ++v) {
+            P::store(done + v * (kQuadRows / P::kVectors), sums[f][v]);
+        }
+        for (int64_t r = 0; r < kQuadRows; ++r) drain_row(row + r, done[r], frame + f, sink);
+    }
+}
+
+template <class P, bool Wide>
+void quad_multiply_frames(const Matrix& matrix, int64_t begin, int64_t end,
+                          const int8_t* const* x, int64_t frames, const Sink& sink,
+                          int8_t* scratch) {
+    const int64_t steps = kQuads.steps(matrix.columns, Wide);
+    const int64_t stride = round_up(quad_frame_bytes(matrix.columns), 64);
+    const int64_t filled = round_up(matrix.columns, 8);
+    for (int64_t f = 0; f < frames; ++f) {
+        int8_t* copy = scratch + f * stride;
+        std::memset(copy + matrix.columns, 0, static_cast<size_t>(filled - matrix.columns));
+        std::memcpy(copy, x[f], static_cast<size_t>(matrix.columns));
+        int32_t sum = 0;
+        for (int64_t i = 0; i < matrix.columns; ++i) sum += x[f][i];
+        sum *= -(Wide ? P::kWideStart : kNarrowOffset);
+        std::memcpy(copy + filled, &sum, sizeof sum);
+    }
+    for (int64_t block = begin; block < end; ++block) {
+        const uint8_t* weights = matrix.packed + block * steps * kStepBytes;
+        const int64_t row = block * kQuadRows;
+        for (int64_t f = 0; f < frames; f += kQuadFrames) {
+            const int8_t* tile[kQuadFrames];
+            int32_t starts[kQuadFrames];
+            const int64_t here = std::min(kQuadFrames, frames - f);
+            for (int64_t i = 0; i < here; ++i) {
+                tile[i] = scratch + (f + i) * stride;
+                std::memcpy(starts + i, tile[i] + filled, sizeof(int32_t));
+            }
+            switch (here) {
+                case 1: quad_tile<P, 1, Wide>(weights, steps, tile, starts, row, f, sink); break;
+                case 2: quad_tile<P, 2, Wide>(weights, steps, tile, starts, row, f, sink); break;
+                case 3: quad_tile<P, 3, Wide>(weights, steps, tile, starts, row, f, sink); break;
+                default: quad_tile<P, 4, Wide>(weights, steps, tile, starts, row, f, sink);
+            }
+        }
+    }
+}
+
+template <class P>
+void quad_multiply(const Matrix& matrix, int64_t begin, int64_t end, const int8_t* const* x,
+                   int64_t frames, int, const Sink& sink, void* scratch) {
+    auto* copies = static_cast<int8_t*>(scratch);
+    if (matrix.wide) {
+        quad_multiply_frames<P, true>(matrix, begin, end, x, frames, sink, copies);
+    } else {
+        quad_multiply_frames<P, false>(matrix, begin, end, x, frames, sink, copies);
+    }
+}
+
+int64_t quad_packed_bytes(int64_t rows, int64_t columns, bool wide) {
+    return kQuads.bytes(rows, columns, wide);
+}
+
+void quad_pack(const int8_t* codes, int64_t rows, int64_t columns, bool wide, uint8_t* packed) {
+    kQuads.pack(codes, rows, columns, wide, packed);
+}
+
+}  // namespace
+}  // namespace quant4

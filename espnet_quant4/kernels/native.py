@@ -1,0 +1,546 @@
+"""Binding of ``libquant4``, the C++ library of the INT4 kernels (``csrc/quant4.h``).
+
+Plain ctypes: a call with three tensors costs under two microseconds, and the library need not know
+PyTorch. Everything that C++ takes on trust is checked here: dtype, device, contiguity, shape, range.
+
+Environment: ``ESPNET_QUANT4_INSTRUCTION_SET`` names one of `instruction_sets` to be used instead
+of the best.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import warnings
+from collections.abc import Sequence
+from ctypes import c_char_p, c_double, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+
+from espnet_quant4.kernels import build
+
+INTERFACE_VERSION = 1
+SWITCH = "ESPNET_QUANT4_INSTRUCTION_SET"
+
+_NOT_A_NUMBER = 3
+_INVALID = 1
+
+
+class NativeError(RuntimeError):
+    """The C++ library is not there, or refused a call."""
+
+
+class LSTMCall(ctypes.Structure):
+    """``quant4_lstm_call``."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("frames", c_int64),
+        ("batch", c_int64),
+        ("x_frame_stride", c_int64),
+        ("x_batch_stride", c_int64),
+        ("input_clip", c_float),
+        ("input_max", c_int64),
+        ("lengths", c_void_p),
+        ("hidden", c_void_p),
+        ("cell", c_void_p),
+        ("out", c_void_p),
+        ("out_frame_stride", c_int64),
+        ("out_batch_stride", c_int64),
+        ("codes", c_void_p),
+        ("threads", c_int64),
+    )
+
+
+_FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
+    "quant4_interface_version": (c_int64, ()),
+    "quant4_instruction_set_count": (c_int64, ()),
+    "quant4_instruction_set_name": (c_char_p, (c_int64,)),
+    "quant4_instruction_set_works": (c_int, (c_int64,)),
+    "quant4_linear_create": (
+        c_void_p,
+        (c_int64, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p),
+    ),
+    "quant4_linear_destroy": (None, (c_void_p,)),
+    "quant4_linear_run": (
+        c_int,
+        (c_void_p, c_void_p, c_int64, c_float, c_int64, c_void_p, c_int64),
+    ),
+    "quant4_linear_sums": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_int64)),
+    "quant4_lstm_create": (c_void_p, (c_int64, c_int64, c_int64, c_int64, c_int64)),
+    "quant4_lstm_destroy": (None, (c_void_p,)),
+    "quant4_lstm_set": (
+        c_int,
+        (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64)
+        + (c_void_p, c_void_p, c_float, c_int64),
+    ),
+    "quant4_lstm_run": (c_int, (c_void_p, ctypes.POINTER(LSTMCall))),
+    "quant4_quantize": (c_int, (c_int64, c_void_p, c_int64, c_float, c_int64, c_void_p)),
+    "quant4_embedding_run": (
+        c_int,
+        (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p),
+    ),
+    "quant4_peak_macs": (c_double, (c_int64, c_double)),
+    "quant4_read_bandwidth": (c_double, (c_int64, c_double)),
+}
+
+
+def library_path() -> Path:
+    """Return where the library is, or would be: ``$ESPNET_QUANT4_LIBRARY``, or beside this file."""
+    return Path(os.environ.get("ESPNET_QUANT4_LIBRARY") or build.HERE / build.LIBRARY)
+
+
+@functools.lru_cache(maxsize=1)
+def load() -> ctypes.CDLL:
+    """Load the library.
+
+    Raises:
+        NativeError: where it is not built, does not load, or is of another version.
+    """
+    path = library_path()
+    how = "Build it: python -m espnet_quant4.kernels.build (needs a C++ compiler)."
+    if not path.is_file():
+        raise NativeError(f"the INT4 kernels are not built: no {path}. {how}")
+    try:
+        library = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise NativeError(f"the INT4 kernels do not load: {path}: {error}. {how}") from error
+    version = library.quant4_interface_version()
+    if version != INTERFACE_VERSION:
+        raise NativeError(
+            f"the INT4 kernels in {path} have interface {version}; this package needs "
+            f"{INTERFACE_VERSION}. {how}"
+        )
+    return library
+
+
+@functools.lru_cache(maxsize=1)
+def is_available() -> bool:
+    """Whether the library can be used; warns once where it cannot."""
+    try:
+        load()
+        selected_instruction_set()
+    except NativeError as error:
+        warnings.warn(
+            f"{error} Until then 4-bit models are emulated in float, with the same results and "
+            "slower.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def instruction_sets() -> dict[str, bool]:
+    """Return the instruction sets that are compiled in, best first, and whether each works here."""
+    library = load()
+    return {
+        library.quant4_instruction_set_name(i).decode(): bool(
+            library.quant4_instruction_set_works(i)
+        )
+        for i in range(library.quant4_instruction_set_count())
+    }
+
+
+def selected_instruction_set() -> int:
+    """Return the number of the instruction set in use.
+
+    Raises:
+        NativeError: where ``$ESPNET_QUANT4_INSTRUCTION_SET`` names one that does not work here.
+    """
+    known = instruction_sets()
+    wanted = os.environ.get(SWITCH)
+    working = [name for name, works in known.items() if works]
+    if wanted and wanted not in working:
+        raise NativeError(
+            f"{SWITCH}={wanted}: valid on this processor: {', '.join(working)}. Unset it to use "
+            f"{working[0]}."
+        )
+    return list(known).index(wanted or working[0])
+
+
+def _pointer(
+    name: str, tensor: torch.Tensor | None, dtype: torch.dtype, shape: Sequence[int]
+) -> int | None:
+    """Return the address of a contiguous CPU tensor of this dtype and shape; None for None.
+
+    Raises:
+        TypeError, ValueError: for any other.
+    """
+    if tensor is None:
+        return None
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise TypeError(
+            f"{name}: {tensor.dtype} on {tensor.device}; the INT4 kernels take {dtype} on cpu."
+        )
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {tuple(shape)}.")
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name}: strides {tensor.stride()}; call contiguous() first.")
+    return tensor.data_ptr()
+
+
+def _check_max(name: str, value: int) -> int:
+    if not 1 <= value <= 127:
+        raise ValueError(f"{name}: {value}; valid are 1 to 127 (2 to 8 bits).")
+    return int(value)
+
+
+def _check_codes(name: str, codes: torch.Tensor, largest: int) -> None:
+    if codes.numel() and not -largest <= int(codes.min()) <= int(codes.max()) <= largest:
+        raise ValueError(
+            f"{name}: codes {int(codes.min())} to {int(codes.max())}; valid are {-largest} to {largest}."
+        )
+
+
+def _check_clip(name: str, clip: float) -> float:
+    if not 0 < clip < float("inf"):
+        raise ValueError(f"{name}: {clip}; valid are finite numbers above 0.")
+    return float(clip)
+
+
+def _raise(status: int, where: str) -> None:
+    if status == _NOT_A_NUMBER:
+        raise ValueError(f"{where}: the input holds NaN, which has no code; check where it comes from.")
+    if status == _INVALID:
+        raise ValueError(f"{where}: an argument is out of range.")
+    raise NativeError(f"{where}: out of memory.")
+
+
+class NativeLinear:
+    """A packed weight and what multiplies with it: ``sum_k x[k] weight[row, k]`` in integers.
+
+    Args:
+        codes: ``(rows, columns)`` int8, each in ``-weight_max .. weight_max``.
+        weight_max: largest code; weights of up to 7 are kept two a byte.
+        scale: ``(rows,)`` float32, what a row's sum is multiplied with.
+        bias: ``(rows,)`` float32 or None.
+        instruction_set: number in `instruction_sets`; the selected one if None.
+
+    Raises:
+        TypeError, ValueError: for tensors or numbers that do not fit.
+        NativeError: where the library is not available.
+    """
+
+    def __init__(
+        self,
+        codes: torch.Tensor,
+        weight_max: int,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        instruction_set: int | None = None,
+    ):
+        library = load()
+        if codes.dim() != 2:
+            raise ValueError(f"codes: shape {tuple(codes.shape)}; expected (rows, columns).")
+        self.rows, self.columns = codes.shape
+        _check_max("weight_max", weight_max)
+        data = _pointer("codes", codes, torch.int8, codes.shape)
+        _check_codes("codes", codes, weight_max)
+        self._handle = library.quant4_linear_create(
+            _choose(instruction_set),
+            data,
+            self.rows,
+            self.columns,
+            weight_max,
+            _pointer("scale", scale, torch.float32, (self.rows,)),
+            _pointer("bias", bias, torch.float32, (self.rows,)),
+        )
+        if not self._handle:
+            raise NativeError("quant4_linear_create: out of memory.")
+        self._destroy = library.quant4_linear_destroy
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._destroy(self._handle)
+
+    def run(self, x: torch.Tensor, clip: float, input_max: int, threads: int = 1) -> torch.Tensor:
+        """Return ``scale * (Q(x) W^T) + bias``, ``(frames, rows)`` float32.
+
+        Args:
+            x: ``(frames, columns)`` float32.
+            clip: of the input.
+            input_max: largest code of the input.
+            threads: how many may be used.
+
+        Raises:
+            TypeError, ValueError: for tensors or numbers that do not fit; ValueError for NaN.
+        """
+        frames = x.size(0)
+        data = _pointer("x", x, torch.float32, (frames, self.columns))
+        out = torch.empty(frames, self.rows)
+        status = load().quant4_linear_run(
+            self._handle,
+            data,
+            frames,
+            _check_clip("clip", clip),
+            _check_max("input_max", input_max),
+            out.data_ptr(),
+            threads,
+        )
+        if status:
+            _raise(status, "INT4 linear layer")
+        return out
+
+    def sums(self, x: torch.Tensor, input_max: int, threads: int = 1) -> torch.Tensor:
+        """Return the integer sums, ``(frames, rows)`` int32, of codes ``x`` ``(frames, columns)`` int8.
+
+        Raises:
+            TypeError, ValueError: for tensors or numbers that do not fit.
+        """
+        frames = x.size(0)
+        data = _pointer("x", x, torch.int8, (frames, self.columns))
+        _check_codes("x", x, _check_max("input_max", input_max))
+        sums = torch.empty(frames, self.rows, dtype=torch.int32)
+        status = load().quant4_linear_sums(
+            self._handle, data, frames, input_max, sums.data_ptr(), threads
+        )
+        if status:
+            _raise(status, "INT4 product")
+        return sums
+
+
+class NativeLSTM:
+    """A stack of packed LSTM layers; `set_direction` fills it.
+
+    Args:
+        layers: number of layers.
+        directions: 1 or 2.
+        input_size: width of the first layer's input.
+        hidden_size: cells per direction.
+        instruction_set: number in `instruction_sets`; the selected one if None.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        directions: int,
+        input_size: int,
+        hidden_size: int,
+        instruction_set: int | None = None,
+    ):
+        library = load()
+        self.layers, self.directions = layers, directions
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self._handle = library.quant4_lstm_create(
+            _choose(instruction_set), layers, directions, input_size, hidden_size
+        )
+        if not self._handle:
+            raise ValueError(
+                f"layers {layers}, directions {directions}, input_size {input_size}, hidden_size "
+                f"{hidden_size}: valid are 1 and above, and 1 or 2 directions."
+            )
+        self._destroy, self._run = library.quant4_lstm_destroy, library.quant4_lstm_run
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._destroy(self._handle)
+
+    def set_direction(
+        self,
+        layer: int,
+        direction: int,
+        weight_ih: torch.Tensor,
+        weight_ih_max: int,
+        scale_ih: torch.Tensor,
+        weight_hh: torch.Tensor,
+        weight_hh_max: int,
+        scale_hh: torch.Tensor,
+        bias: torch.Tensor,
+        hidden_clip: float,
+        hidden_max: int,
+    ) -> None:
+        """Set one layer and direction.
+
+        Args:
+            layer: number of the layer.
+            direction: 0, or 1 for backward.
+            weight_ih: ``(4 hidden_size, inputs)`` int8 codes, gates in the order i, f, g, o.
+            weight_ih_max: their largest code.
+            scale_ih: ``(parts, 4 hidden_size)`` float32, input scale times weight scale. Two parts:
+                the halves of the input, one from each direction below, have scales of their own.
+            weight_hh: ``(4 hidden_size, hidden_size)`` int8 codes.
+            weight_hh_max: their largest code.
+            scale_hh: ``(4 hidden_size,)`` float32, hidden scale times weight scale.
+            bias: ``(4 hidden_size,)`` float32, both biases added.
+            hidden_clip: of the hidden state.
+            hidden_max: largest code of the hidden state.
+
+        Raises:
+            TypeError, ValueError: for tensors or numbers that do not fit.
+        """
+        rows = 4 * self.hidden_size
+        inputs = self.input_size if layer == 0 else self.directions * self.hidden_size
+        parts = scale_ih.size(0)
+        data = (
+            _pointer("weight_ih", weight_ih, torch.int8, (rows, inputs)),
+            _pointer("weight_hh", weight_hh, torch.int8, (rows, self.hidden_size)),
+        )
+        _check_codes("weight_ih", weight_ih, _check_max("weight_ih_max", weight_ih_max))
+        _check_codes("weight_hh", weight_hh, _check_max("weight_hh_max", weight_hh_max))
+        status = load().quant4_lstm_set(
+            self._handle,
+            layer,
+            direction,
+            data[0],
+            weight_ih_max,
+            _pointer("scale_ih", scale_ih, torch.float32, (parts, rows)),
+            parts,
+            data[1],
+            weight_hh_max,
+            _pointer("scale_hh", scale_hh, torch.float32, (rows,)),
+            _pointer("bias", bias, torch.float32, (rows,)),
+            _check_clip("hidden_clip", hidden_clip),
+            _check_max("hidden_max", hidden_max),
+        )
+        if status:
+            _raise(status, f"INT4 LSTM, layer {layer}, direction {direction}")
+
+    def run(
+        self,
+        x: torch.Tensor,
+        input_clip: float,
+        input_max: int,
+        hidden: torch.Tensor,
+        cell: torch.Tensor,
+        out: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Run the layers.
+
+        Args:
+            x: ``(T, B, input_size)`` float32, the last dimension contiguous.
+            input_clip: clip of the input.
+            input_max: its largest code.
+            hidden: ``(layers * directions, B, hidden_size)`` float32: initial states, overwritten
+                by the final ones.
+            cell: likewise.
+            out: ``(T, B, directions * hidden_size)`` float32, the last dimension contiguous: the
+                last layer's hidden states are written to it up to each length.
+            lengths: ``(B,)`` int64, each in ``1..T``, or None: all are ``T``.
+            codes: ``(layers, T, B, directions * hidden_size)`` int8 for every layer's codes, or None.
+            threads: how many may be used.
+
+        Raises:
+            TypeError, ValueError: for tensors or numbers that do not fit; ValueError for NaN.
+        """
+        frames, batch, _ = x.shape
+        states = (self.layers * self.directions, batch, self.hidden_size)
+        width = self.directions * self.hidden_size
+        call = LSTMCall(
+            _strided_pointer("x", x, (frames, batch, self.input_size)),
+            frames,
+            batch,
+            x.stride(0),
+            x.stride(1),
+            _check_clip("input_clip", input_clip),
+            _check_max("input_max", input_max),
+            _pointer("lengths", lengths, torch.int64, (batch,)),
+            _pointer("hidden", hidden, torch.float32, states),
+            _pointer("cell", cell, torch.float32, states),
+            _strided_pointer("out", out, (frames, batch, width)),
+            out.stride(0),
+            out.stride(1),
+            _pointer("codes", codes, torch.int8, (self.layers, frames, batch, width)),
+            threads,
+        )
+        status = self._run(self._handle, call)
+        if status:
+            _raise(status, "INT4 LSTM")
+
+
+def _strided_pointer(name: str, tensor: torch.Tensor, shape: Sequence[int]) -> int:
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise TypeError(
+            f"{name}: {tensor.dtype} on {tensor.device}; the INT4 kernels take torch.float32 on cpu."
+        )
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {tuple(shape)}.")
+    if tensor.stride(-1) != 1 and tensor.size(-1) > 1:
+        raise ValueError(f"{name}: strides {tensor.stride()}; the last one has to be 1.")
+    return tensor.data_ptr()
+
+
+def _choose(instruction_set: int | None) -> int:
+    if instruction_set is None:
+        return selected_instruction_set()
+    if not load().quant4_instruction_set_works(instruction_set):
+        raise NativeError(
+            f"instruction set {instruction_set} does not work here; known: {instruction_sets()}"
+        )
+    return instruction_set
+
+
+def quantize(
+    x: torch.Tensor, clip: float, max_code: int, instruction_set: int | None = None
+) -> torch.Tensor:
+    """Return ``round_half_even(clamp(x, -clip, clip) / (clip / max_code))`` as int8.
+
+    Args:
+        x: any shape, contiguous float32.
+        clip: finite, above 0.
+        max_code: 1 to 127.
+        instruction_set: number in `instruction_sets`; the selected one if None.
+
+    Raises:
+        TypeError, ValueError: for tensors or numbers that do not fit; ValueError for NaN.
+    """
+    codes = torch.empty(x.shape, dtype=torch.int8)
+    status = load().quant4_quantize(
+        _choose(instruction_set),
+        _pointer("x", x, torch.float32, x.shape),
+        x.numel(),
+        _check_clip("clip", clip),
+        _check_max("max_code", max_code),
+        codes.data_ptr(),
+    )
+    if status:
+        _raise(status, "quantize")
+    return codes
+
+
+def embedding(
+    packed: torch.Tensor, columns: int, bits: int, scale: torch.Tensor, ids: torch.Tensor
+) -> torch.Tensor:
+    """Look up rows of a packed table.
+
+    Args:
+        packed: ``(rows, ceil(columns * bits / 8))`` uint8, see `espnet_quant4.int4.packing`.
+        columns: width of the table.
+        bits: 2 to 8.
+        scale: ``(groups,)`` float32, each for ``rows / groups`` consecutive rows.
+        ids: any shape, int64, each in ``0 .. rows - 1``.
+
+    Returns:
+        ``(*ids.shape, columns)`` float32.
+
+    Raises:
+        TypeError, ValueError: for tensors or numbers that do not fit.
+    """
+    rows = packed.size(0)
+    out = torch.empty(*ids.shape, columns)
+    ids = ids.contiguous()
+    status = load().quant4_embedding_run(
+        _pointer("packed", packed, torch.uint8, (rows, (columns * bits + 7) // 8)),
+        rows,
+        columns,
+        bits,
+        _pointer("scale", scale, torch.float32, scale.shape),
+        scale.numel(),
+        _pointer("ids", ids, torch.int64, ids.shape),
+        ids.numel(),
+        out.data_ptr(),
+    )
+    if status:
+        raise ValueError(
+            f"INT4 embedding: ids {int(ids.min()) if ids.numel() else None} to "
+            f"{int(ids.max()) if ids.numel() else None}; valid are 0 to {rows - 1}; bits {bits}."
+        )
+    return out
