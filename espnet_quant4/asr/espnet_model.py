@@ -19,6 +19,7 @@ from typeguard import typechecked
 
 from espnet_quant4.asr.joint_network import QuantJointNetwork, quantize_joint_network
 from espnet_quant4.asr.transducer_loss import build_transducer_loss
+from espnet_quant4.int4 import use_int4
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.scheme import apply_scheme
 
@@ -36,9 +37,13 @@ class QuantESPnetASRModel(ESPnetASRModel):
         transducer_loss: ``torchaudio``, ``k2``, ``warprnnt`` or ``numba``.
         joint_network_conf: options of the joint network; ``joint_net_conf`` at the top of ESPnet's
             configuration is handed on here.
+        inference: ``int4``: in evaluation without gradients, on the CPU, quantized layers compute on
+            codes; ``emulated``: in float, as in training. The results are the same but for rounding;
+            the environment variable ``ESPNET_QUANT4_INFERENCE`` overrules it.
 
     Raises:
-        ValueError, ImportError: for a loss that is unknown or not installed.
+        ValueError, ImportError: for a loss that is unknown or not installed, and for another
+            ``inference``.
         SchemeError: for a scheme that is not valid, or that the encoder or decoder has already.
     """
 
@@ -59,6 +64,7 @@ class QuantESPnetASRModel(ESPnetASRModel):
         scheme: str | dict[str, Any] | None = None,
         transducer_loss: str = "torchaudio",
         joint_network_conf: dict[str, Any] | None = None,
+        inference: str = "int4",
         report_cer: bool = True,
         report_wer: bool = True,
         sym_space: str = "<space>",
@@ -107,6 +113,7 @@ class QuantESPnetASRModel(ESPnetASRModel):
             )
         if scheme is not None:
             apply_scheme(self, scheme)
+        use_int4(self, inference)
 
     def _become_transducer(
         self,

@@ -52,7 +52,6 @@ class Int4Embedding(Int4Module):
         built.add_empty(descriptions)
         return built
 
-    @torch.no_grad()
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map token ids ``(...)`` to ``(..., embedding_dim)`` float32.
 

@@ -123,23 +123,27 @@ def is_native() -> bool:
     return native.is_available()
 
 
-def as_input(x: torch.Tensor, name: str) -> torch.Tensor:
-    """Return an activation as detached float32.
+def plain_input(x: torch.Tensor, name: str) -> torch.Tensor:
+    """Return an activation as contiguous float32 without a gradient; as it is where it is that.
 
     Raises:
         RuntimeError: where a gradient would be lost, or the tensor is not on the CPU.
     """
-    if x.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError(
-            f"{name}: the input requires a gradient, and INT4 modules are for inference. Call them "
-            "under torch.no_grad(), or train the quantized model that they were converted from."
-        )
-    if x.device.type != "cpu":
+    if x.requires_grad:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{name}: the input requires a gradient, and INT4 modules are for inference. Call "
+                "them under torch.no_grad(), or train the quantized model that they come from."
+            )
+        x = x.detach()
+    if not x.is_cpu:
         raise RuntimeError(
             f"{name}: the input is on {x.device}; INT4 modules run on cpu. Move it there, or use the "
             "emulated model."
         )
-    return x.detach().float()
+    if x.dtype is not torch.float32:
+        x = x.float()
+    return x if x.is_contiguous() else x.contiguous()
 
 
 def is_ready(quantizers: list[Quantizer | None]) -> bool:

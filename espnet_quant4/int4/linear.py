@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    as_input,
     is_native,
     is_ready,
+    plain_input,
     quantizer_of,
 )
 from espnet_quant4.kernels import int4_reference
 from espnet_quant4.kernels.native import NativeLinear
 from espnet_quant4.nn import QuantLinear
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What computes a layer: the C++ kernels, or where there are none the codes in PyTorch."""
+
+    native: NativeLinear | None
+    codes: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None
+    input_clip: float
+    input_max: int
 
 
 class Int4Linear(Int4Module):
@@ -57,15 +72,15 @@ class Int4Linear(Int4Module):
         built.add_empty(descriptions)
         return built
 
-    def make_kernels(self) -> NativeLinear | tuple[torch.Tensor, torch.Tensor]:
+    def make_kernels(self) -> Kernels:
         codes = self.codes("weight")
-        scale = self.row_scale("weight") * self.activation_scale("input")
-        if not is_native():
-            return codes, scale
+        scale = (self.row_scale("weight") * self.activation_scale("input")).contiguous()
         bias = None if self.bias is None else self.bias.float().contiguous()
-        return NativeLinear(codes, self.max_code("weight"), scale.contiguous(), bias)
+        native = None
+        if is_native():
+            native = NativeLinear(codes, self.max_code("weight"), scale, bias)
+        return Kernels(native, codes, scale, bias, self.clip("input"), self.max_code("input"))
 
-    @torch.no_grad()
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)`` float32.
 
@@ -73,19 +88,25 @@ class Int4Linear(Int4Module):
             RuntimeError: for an input of another width, on another device, or with a gradient.
             ValueError: for NaN.
         """
-        x = as_input(input, "Int4Linear")
-        if x.dim() == 0 or x.size(-1) != self.in_features:
+        x = plain_input(input, "Int4Linear")
+        shape = x.shape
+        if not shape or shape[-1] != self.in_features:
             raise RuntimeError(
-                f"Int4Linear: input of shape {tuple(x.shape)}; the last size has to be "
+                f"Int4Linear: input of shape {tuple(shape)}; the last size has to be "
                 f"{self.in_features}."
             )
-        flat = x.reshape(-1, self.in_features).contiguous()
-        kernels, clip, largest = self.kernels(), self.clip("input"), self.max_code("input")
-        if isinstance(kernels, NativeLinear):
-            out = kernels.run(flat, clip, largest, torch.get_num_threads())
+        kernels = self.kernels()
+        flat = x if len(shape) == 2 else x.view(math.prod(shape[:-1]), self.in_features)
+        if kernels.native is not None:
+            out = kernels.native.run(
+                flat, kernels.input_clip, kernels.input_max, torch.get_num_threads()
+            )
         else:
-            out = int4_reference.linear(flat, clip, largest, *kernels, self.bias)
-        return out.view(*x.shape[:-1], self.out_features)
+            out = int4_reference.linear(
+                flat, kernels.input_clip, kernels.input_max, kernels.codes, kernels.scale,
+                kernels.bias,
+            )  # fmt: skip
+        return out if len(shape) == 2 else out.view(*shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         bits = {name: d["bits"] for name, d in self.descriptions.items()}

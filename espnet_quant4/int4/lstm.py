@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    as_input,
     is_native,
     is_ready,
+    plain_input,
     quantizer_of,
 )
 from espnet_quant4.kernels import int4_reference
@@ -20,6 +22,16 @@ from espnet_quant4.nn import QuantLSTM
 from espnet_quant4.nn.lstm import HAS_LENGTHS, States, check_lengths, pack_like
 
 Layers = list[list[DirectionCodes]]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What computes a stack: the C++ kernels, or where there are none the codes for PyTorch."""
+
+    native: NativeLSTM | None
+    layers: Layers
+    input_clip: float
+    input_max: int
 
 
 class Int4LSTM(Int4Module):
@@ -48,6 +60,7 @@ class Int4LSTM(Int4Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
+        self.directions = 2 if bidirectional else 1
         for name in self.direction_names():
             self.register_buffer(f"bias_{name}", torch.empty(4 * hidden_size, device="meta"))
 
@@ -103,28 +116,28 @@ class Int4LSTM(Int4Module):
 
     # ---- kernels ----------------------------------------------------------------------------
 
-    def make_kernels(self) -> NativeLSTM | Layers:
+    def make_kernels(self) -> Kernels:
         layers = self.layers()
-        if not is_native():
-            return layers
-        directions = len(layers[0])
-        built = NativeLSTM(self.num_layers, directions, self.input_size, self.hidden_size)
-        for layer, entries in enumerate(layers):
-            for d, e in enumerate(entries):
-                built.set_direction(
-                    layer, d, e.weight_ih, e.weight_ih_max, e.scale_ih, e.weight_hh,
-                    e.weight_hh_max, e.scale_hh, e.bias, e.hidden_clip, e.hidden_max,
-                )  # fmt: skip
-        return built
+        native = None
+        if is_native():
+            directions = len(layers[0])
+            native = NativeLSTM(self.num_layers, directions, self.input_size, self.hidden_size)
+            for layer, entries in enumerate(layers):
+                for d, e in enumerate(entries):
+                    native.set_direction(
+                        layer, d, e.weight_ih, e.weight_ih_max, e.scale_ih, e.weight_hh,
+                        e.weight_hh_max, e.scale_hh, e.bias, e.hidden_clip, e.hidden_max,
+                    )  # fmt: skip
+            layers = []
+        return Kernels(native, layers, self.clip("input_l0"), self.max_code("input_l0"))
 
     def layers(self) -> Layers:
         """Return the codes and scales of all layers."""
         names = self.direction_names()
-        directions = 2 if self.bidirectional else 1
         layers: Layers = []
         inputs = ["input_l0"]
-        for first in range(0, len(names), directions):
-            here = names[first : first + directions]
+        for first in range(0, len(names), self.directions):
+            here = names[first : first + self.directions]
             layers.append([self._direction(name, inputs) for name in here])
             inputs = [f"hidden_{name}" for name in here]
         return layers
@@ -149,7 +162,6 @@ class Int4LSTM(Int4Module):
 
     # ---- forward ----------------------------------------------------------------------------
 
-    @torch.no_grad()
     def forward(
         self,
         input: torch.Tensor | PackedSequence,
@@ -191,12 +203,16 @@ class Int4LSTM(Int4Module):
             Output and final states in the form of the input, and with ``with_codes`` the codes
             ``(layers, T, B, directions * H)`` int8, which are 0 past each length.
         """
-        x = as_input(input, "Int4LSTM")
-        if x.dim() not in (2, 3):
-            raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {x.dim()}D instead")
-        single = x.dim() == 2
-        x = x.unsqueeze(1) if single else x.transpose(0, 1) if self.batch_first else x
-        frames, batch, width = x.shape
+        # Written for few calls of PyTorch: in a streaming step each costs some percent.
+        x = plain_input(input, "Int4LSTM")
+        shape = x.shape
+        if len(shape) == 3:
+            batch_first = self.batch_first
+            batch, frames, width = shape if batch_first else (shape[1], shape[0], shape[2])
+        elif len(shape) == 2:
+            batch_first, batch, (frames, width) = False, 1, shape
+        else:
+            raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {len(shape)}D instead")
         if width != self.input_size:
             raise RuntimeError(
                 "input.size(-1) must be equal to input_size. "
@@ -204,49 +220,76 @@ class Int4LSTM(Int4Module):
             )
         if frames == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        directions = 2 if self.bidirectional else 1
-        hidden, cell = self._initial(hx, batch, single)
-        if x.stride(-1) != 1:
-            x = x.contiguous()
-        size = directions * self.hidden_size
-        if lengths is not None:
-            lengths = lengths.to("cpu", torch.int64).contiguous()
-        shape = (batch, frames, size) if self.batch_first and not single else (frames, batch, size)
-        out = torch.empty(shape) if lengths is None else torch.zeros(shape)
-        by_time = out.transpose(0, 1) if self.batch_first and not single else out
-        kernels, clip, largest = self.kernels(), self.clip("input_l0"), self.max_code("input_l0")
-        codes = None
-        if isinstance(kernels, NativeLSTM):
-            if with_codes:
-                codes = torch.zeros(self.num_layers, frames, batch, size, dtype=torch.int8)
-            threads = torch.get_num_threads()
-            kernels.run(x, clip, largest, hidden, cell, by_time, lengths, codes, threads)
+        size = self.directions * self.hidden_size
+        state_shape: tuple[int, ...] = (self.num_layers * self.directions, batch, self.hidden_size)
+        out_shape: tuple[int, ...] = (shape[0], shape[1], size)
+        if len(shape) == 2:
+            state_shape = (state_shape[0], state_shape[2])
+            out_shape = (frames, size)
+        initial = None if hx is None else self._initial(hx, state_shape)
+        kernels = self.kernels()
+        if kernels.native is None:
+            return self._run_reference(x, initial, lengths, batch_first, state_shape)
+
+        lengths_pointer = codes_pointer = codes = None
+        if lengths is None:
+            out = torch.empty(*out_shape)
         else:
-            values, hidden, cell, codes = int4_reference.lstm(
-                kernels, x, clip, largest, hidden, cell, lengths
-            )
-            by_time.copy_(values)
-        if single:
-            return out.squeeze(1), (hidden.squeeze(1), cell.squeeze(1)), codes
+            out = torch.zeros(*out_shape)
+            lengths = lengths.to("cpu", torch.int64).contiguous()
+            lengths_pointer = lengths.data_ptr()
+        if with_codes:
+            codes = torch.zeros(self.num_layers, frames, batch, size, dtype=torch.int8)
+            codes_pointer = codes.data_ptr()
+        hidden, cell = torch.empty(*state_shape), torch.empty(*state_shape)
+        kernels.native.call(
+            x.data_ptr(),
+            frames,
+            batch,
+            width if batch_first else batch * width,
+            frames * width if batch_first else width,
+            kernels.input_clip,
+            kernels.input_max,
+            lengths_pointer,
+            None if initial is None else initial[0].data_ptr(),
+            None if initial is None else initial[1].data_ptr(),
+            hidden.data_ptr(),
+            cell.data_ptr(),
+            out.data_ptr(),
+            size if batch_first else batch * size,
+            frames * size if batch_first else size,
+            codes_pointer,
+            torch.get_num_threads(),
+        )
         return out, (hidden, cell), codes
 
-    def _initial(
-        self, hx: States | None, batch: int, single: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return copies of the initial states, which the kernels overwrite."""
-        count = self.num_layers * (2 if self.bidirectional else 1)
-        shape = (count, batch, self.hidden_size)
-        if hx is None:
-            return torch.zeros(shape), torch.zeros(shape)
-        states = []
+    def _run_reference(
+        self,
+        x: torch.Tensor,
+        initial: States | None,
+        lengths: torch.Tensor | None,
+        batch_first: bool,
+        state_shape: tuple[int, ...],
+    ) -> tuple[torch.Tensor, States, torch.Tensor]:
+        single = x.dim() == 2
+        by_time = x.unsqueeze(1) if single else x.transpose(0, 1) if batch_first else x
+        batch = by_time.size(1)
+        if initial is None:
+            initial = (torch.zeros(state_shape), torch.zeros(state_shape))
+        hidden, cell = (state.view(-1, batch, self.hidden_size) for state in initial)
+        kernels = self.kernels()
+        out, hidden, cell, codes = int4_reference.lstm(
+            kernels.layers, by_time, kernels.input_clip, kernels.input_max, hidden, cell, lengths
+        )
+        out = out.squeeze(1) if single else out.transpose(0, 1).contiguous() if batch_first else out
+        return out, (hidden.view(state_shape), cell.view(state_shape)), codes
+
+    def _initial(self, hx: States, shape: tuple[int, ...]) -> States:
+        hidden, cell = hx
         for number, state in enumerate(hx):
-            state = as_input(state, "Int4LSTM").unsqueeze(1) if single else as_input(state, "Int4LSTM")
-            if tuple(state.shape) != shape:
-                raise RuntimeError(
-                    f"Expected hidden[{number}] size {shape}, got {list(state.shape)}"
-                )
-            states.append(state.clone(memory_format=torch.contiguous_format))
-        return states[0], states[1]
+            if state.shape != shape:
+                raise RuntimeError(f"Expected hidden[{number}] size {shape}, got {list(state.shape)}")
+        return plain_input(hidden, "Int4LSTM"), plain_input(cell, "Int4LSTM")
 
     def extra_repr(self) -> str:
         bits = sorted({d["bits"] for d in self.descriptions.values() if d["role"] == "weight"})

@@ -93,7 +93,10 @@ def knows_flags(compiler: Sequence[str], flags: Sequence[str]) -> bool:
         source = Path(folder, "empty.cpp")
         source.write_text("int main() { return 0; }\n", encoding="utf-8")
         command = [*compiler, *flags, "-c", str(source), "-o", str(Path(folder, "empty.o"))]
-        return subprocess.run(command, capture_output=True).returncode == 0
+        try:
+            return subprocess.run(command, capture_output=True).returncode == 0
+        except OSError:
+            return False
 
 
 def build(

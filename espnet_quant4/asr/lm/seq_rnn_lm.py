@@ -5,6 +5,7 @@ from typing import Any
 from espnet2.lm.seq_rnn_lm import SequentialRNNLM
 from typeguard import typechecked
 
+from espnet_quant4.int4 import use_int4
 from espnet_quant4.nn import QuantEmbedding, QuantLinear, QuantLSTM
 from espnet_quant4.scheme import apply_scheme
 
@@ -25,9 +26,10 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         rnn_type: ``lstm``.
         ignore_id: id of padding.
         scheme: quantization scheme (file, bundled name or mapping); float where left out.
+        inference: ``int4`` or ``emulated``, as for model ``quant_espnet``.
 
     Raises:
-        ValueError: for another ``rnn_type``.
+        ValueError: for another ``rnn_type`` or ``inference``.
         SchemeError: for a scheme that is not valid.
     """
 
@@ -43,6 +45,7 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         rnn_type: str = "lstm",
         ignore_id: int = 0,
         scheme: str | dict[str, Any] | None = None,
+        inference: str = "int4",
     ):
         if rnn_type.lower() != "lstm":
             raise ValueError(
@@ -59,3 +62,4 @@ class QuantSequentialRNNLM(SequentialRNNLM):
             self.decoder.weight = self.encoder.weight
         if scheme is not None:
             apply_scheme(self, scheme)
+        use_int4(self, inference)

@@ -31,7 +31,9 @@ extern "C" double quant4_peak_macs(int64_t instruction_set, double seconds) try 
     std::memset(codes.get(), 3, static_cast<size_t>(rows * columns));
     std::memset(x.get(), 5, static_cast<size_t>(columns));
     std::memset(scale.get(), 0, static_cast<size_t>(rows) * sizeof(float));
-    const PackedLinear linear(kernels, codes.get(), rows, columns, 7, scale.get(), nullptr);
+    WeightMemory memory;
+    const PackedLinear linear(memory, kernels, codes.get(), rows, columns, 7, scale.get(),
+                              nullptr);
     const Buffer<char> scratch = allocate<char>(kernels.scratch_bytes(columns, frames));
     const int8_t* frame_codes[frames] = {x.get(), x.get(), x.get(), x.get()};
     const Sink sink{nullptr, sums.get(), rows, linear.scale(), linear.bias()};

@@ -1,8 +1,8 @@
 #include "linear.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
+#include <memory>
 #include <new>
 
 #include "quant4.h"
@@ -10,13 +10,13 @@
 
 namespace quant4 {
 
-PackedLinear::PackedLinear(const Kernels& kernels, const int8_t* codes, int64_t rows,
-                           int64_t columns, int weight_max, const float* scale, const float* bias)
+PackedLinear::PackedLinear(WeightMemory& memory, const Kernels& kernels, const int8_t* codes,
+                           int64_t rows, int64_t columns, int weight_max, const float* scale, const float* bias)
     : kernels_(&kernels) {
     const bool wide = weight_max > 7;
-    packed_ = allocate<uint8_t>(kernels.packed_bytes(rows, columns, wide));
-    kernels.pack(codes, rows, columns, wide, packed_.get());
-    matrix_ = Matrix{packed_.get(), rows, columns, weight_max, wide};
+    uint8_t* packed = memory.take(kernels.packed_bytes(rows, columns, wide));
+    kernels.pack(codes, rows, columns, wide, packed);
+    matrix_ = Matrix{packed, rows, columns, weight_max, wide};
     scale_.assign(static_cast<size_t>(padded_rows()), 0.0f);
     bias_.assign(static_cast<size_t>(padded_rows()), 0.0f);
     std::copy(scale, scale + rows, scale_.begin());
@@ -24,6 +24,11 @@ PackedLinear::PackedLinear(const Kernels& kernels, const int8_t* codes, int64_t 
 }
 
 namespace {
+
+struct Linear {
+    WeightMemory memory;
+    PackedLinear layer;
+};
 
 constexpr int64_t kFramesAtOnce = 64;
 // Below this much work a second thread is not worth waking.
@@ -90,18 +95,20 @@ extern "C" void* quant4_linear_create(int64_t instruction_set, const int8_t* cod
                                       int64_t columns, int64_t weight_max, const float* scale,
                                       const float* bias) try {
     if (rows < 0 || columns < 0 || weight_max < 1 || weight_max > 127) return nullptr;
-    return new PackedLinear(kernels_of(instruction_set), codes, rows, columns,
-                            static_cast<int>(weight_max), scale, bias);
+    auto linear = std::make_unique<Linear>();
+    linear->layer = PackedLinear(linear->memory, kernels_of(instruction_set), codes, rows, columns,
+                                 static_cast<int>(weight_max), scale, bias);
+    return linear.release();
 } catch (...) {
     return nullptr;
 }
 
-extern "C" void quant4_linear_destroy(void* linear) { delete static_cast<PackedLinear*>(linear); }
+extern "C" void quant4_linear_destroy(void* linear) { delete static_cast<Linear*>(linear); }
 
 extern "C" int quant4_linear_run(const void* linear, const float* x, int64_t frames, float clip,
                                  int64_t input_max, float* out, int64_t threads) try {
     if (!is_valid(linear, frames, input_max) || !(clip > 0)) return QUANT4_INVALID;
-    const PackedLinear& layer = *static_cast<const PackedLinear*>(linear);
+    const PackedLinear& layer = static_cast<const Linear*>(linear)->layer;
     const int64_t count = frames * layer.matrix().columns;
     const Buffer<int8_t> codes = allocate<int8_t>(count);
     const int max_code = static_cast<int>(input_max);
@@ -117,7 +124,7 @@ extern "C" int quant4_linear_run(const void* linear, const float* x, int64_t fra
 extern "C" int quant4_linear_sums(const void* linear, const int8_t* x, int64_t frames,
                                   int64_t input_max, int32_t* sums, int64_t threads) try {
     if (!is_valid(linear, frames, input_max)) return QUANT4_INVALID;
-    multiply_all(*static_cast<const PackedLinear*>(linear), x, frames, static_cast<int>(input_max),
+    multiply_all(static_cast<const Linear*>(linear)->layer, x, frames, static_cast<int>(input_max),
                  nullptr, sums, threads);
     return QUANT4_OK;
 } catch (const std::bad_alloc&) {

@@ -15,8 +15,9 @@ const Kernels& kernels_of(int64_t instruction_set);
 class PackedLinear {
   public:
     PackedLinear() = default;
-    // codes: (rows, columns); scale, bias: (rows); bias may be null.
-    PackedLinear(const Kernels& kernels, const int8_t* codes, int64_t rows, int64_t columns,
+    // codes: (rows, columns); scale, bias: (rows); bias may be null. The weights lie in `memory`,
+    // which has to outlive this.
+    PackedLinear(WeightMemory& memory, const Kernels& kernels, const int8_t* codes, int64_t rows, int64_t columns,
                  int weight_max, const float* scale, const float* bias);
 
     int64_t padded_rows() const { return round_up(matrix_.rows, kernels_->row_block); }
@@ -29,7 +30,6 @@ class PackedLinear {
 
   private:
     const Kernels* kernels_ = nullptr;
-    Buffer<uint8_t> packed_;
     Matrix matrix_{};
     std::vector<float> scale_, bias_;
 };

@@ -35,6 +35,7 @@ struct Lstm {
     const Kernels* kernels;
     int64_t layers, directions, input_size, hidden_size;
     std::vector<Direction> parts;  // layer-major
+    WeightMemory memory;
 
     const Direction& at(int64_t layer, int64_t direction) const {
         return parts[static_cast<size_t>(layer * directions + direction)];
@@ -60,7 +61,7 @@ int64_t blocked_row(int64_t gate, int64_t unit) {
            unit % kUnitsPerBlock;
 }
 
-PackedLinear pack_gates(const Lstm& lstm, const int8_t* codes, int64_t stride, int64_t columns,
+PackedLinear pack_gates(Lstm& lstm, const int8_t* codes, int64_t stride, int64_t columns,
                         int weight_max, const float* scale, const float* bias) {
     const auto rows = static_cast<size_t>(lstm.gate_rows());
     std::vector<int8_t> ordered(rows * static_cast<size_t>(columns), 0);
@@ -75,7 +76,7 @@ PackedLinear pack_gates(const Lstm& lstm, const int8_t* codes, int64_t stride, i
             if (bias != nullptr) ordered_bias[to] = bias[from];
         }
     }
-    return PackedLinear(*lstm.kernels, ordered.data(), lstm.gate_rows(), columns, weight_max,
+    return PackedLinear(lstm.memory, *lstm.kernels, ordered.data(), lstm.gate_rows(), columns, weight_max,
                         ordered_scale.data(), ordered_bias.data());
 }
 
@@ -260,12 +261,15 @@ class Run {
         for (int64_t p = 0; p < call_.batch; ++p) {
             const int64_t from = state_row(layer, d, p) + begin, to = p * units + begin;
             const Space& space = spaces_[d];
-            std::memset(space.cell + to, 0, static_cast<size_t>(end - begin) * sizeof(float));
-            std::memset(space.codes[0] + to, 0, static_cast<size_t>(end - begin));
-            std::copy_n(call_.cell + from, real, space.cell + to);
-            std::copy_n(call_.hidden + from, real, space.hidden + to);
-            kernels_.quantize(call_.hidden + from, real, weights.hidden_clip, weights.hidden_max,
-                              space.codes[0] + to);
+            std::fill_n(space.cell + to, end - begin, 0.0f);
+            std::fill_n(space.codes[0] + to, end - begin, int8_t{0});
+            if (call_.initial_cell != nullptr) {
+                std::copy_n(call_.initial_cell + from, real, space.cell + to);
+            }
+            if (call_.initial_hidden != nullptr) {
+                kernels_.quantize(call_.initial_hidden + from, real, weights.hidden_clip,
+                                  weights.hidden_max, space.codes[0] + to);
+            }
         }
     }
 
@@ -349,6 +353,13 @@ extern "C" void* quant4_lstm_create(int64_t instruction_set, int64_t layers, int
     lstm->input_size = input_size;
     lstm->hidden_size = hidden_size;
     lstm->parts.resize(static_cast<size_t>(layers * directions));
+    int64_t bytes = 0;
+    for (int64_t layer = 0; layer < layers; ++layer) {
+        for (const int64_t columns : {lstm->layer_inputs(layer), hidden_size}) {
+            bytes += directions * lstm->kernels->packed_bytes(lstm->gate_rows(), columns, false);
+        }
+    }
+    lstm->memory = WeightMemory(bytes);
     return lstm.release();
 } catch (...) {
     return nullptr;

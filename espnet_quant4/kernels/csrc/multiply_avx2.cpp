@@ -16,7 +16,10 @@ namespace {
 
 constexpr int64_t kRows = 32;       // rows in a block: two vectors
 constexpr int64_t kFrameTile = 4;   // frames that share one load of weights
-constexpr int64_t kShiftSteps = 10; // steps (of 4 columns) between flushes of the shift-free form
+// How far ahead weights are asked for where each is used once: matters when they come from main
+// memory (a third less time on an EPYC 7001), and nothing when they do not.
+constexpr int64_t kPrefetchBytes = 2048;
+constexpr int64_t kShiftSteps = 10;  // steps (of 4 columns) between flushes of the shift-free form
 
 // Activations of one frame, prepared: a step's columns (0, 1) and (2, 3), each pair twice to fill a
 // 32-bit lane for vpbroadcastd.
@@ -153,8 +156,9 @@ inline void shift_free_tile(const uint8_t* block, int64_t block_bytes, int64_t s
                 const __m256i y = _mm256_set1_epi32(mixed[2 * step]);
                 const __m256i x = _mm256_set1_epi32(mixed[2 * step + 1]);
                 for (int b = 0; b < B; ++b) {
-                    const __m256i* w = reinterpret_cast<const __m256i*>(
-                        block + b * block_bytes + step * kStepBytes);
+                    const uint8_t* at = block + b * block_bytes + step * kStepBytes;
+                    _mm_prefetch(reinterpret_cast<const char*>(at + kPrefetchBytes), _MM_HINT_T0);
+                    const __m256i* w = reinterpret_cast<const __m256i*>(at);
                     for (int half = 0; half < 2; ++half) {
                         const __m256i v = _mm256_loadu_si256(w + half);
                         part[b][half] =

@@ -64,8 +64,11 @@ typedef struct {
     float input_clip;
     int64_t input_max;
     const int64_t* lengths;   // (batch), each 1..frames; null: all are `frames`
-    float* hidden;            // (layers * directions, batch, hidden_size), in: initial, out: final
-    float* cell;              // likewise
+    // (layers * directions, batch, hidden_size) each; initial ones may be null: zeros.
+    const float* initial_hidden;
+    const float* initial_cell;
+    float* hidden;            // final states; may be the initial ones
+    float* cell;
     float* out;               // (frames, batch, directions * hidden_size) with strides
     int64_t out_frame_stride, out_batch_stride;
     int8_t* codes;            // (layers, frames, batch, directions * hidden_size) or null
