@@ -4,11 +4,14 @@ Nothing is downloaded: builds use the setuptools of the environment that runs th
 """
 
 import base64
+import ctypes
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from email import message_from_bytes
@@ -19,6 +22,8 @@ import pytest
 from interpreter import PTH, REPOSITORY, Interpreter
 
 import espnet_quant4
+from espnet_quant4.kernels.build import LIBRARY as LIBRARY_NAME
+from espnet_quant4.kernels.native import INTERFACE_VERSION
 
 BUILD = """\
 import sys
@@ -27,12 +32,17 @@ print(getattr(build_meta, sys.argv[1])(sys.argv[2]))
 """
 
 
-def build(kind: str, source: Path, out: Path) -> Path:
+LIBRARY = f"espnet_quant4/kernels/{LIBRARY_NAME}"
+
+
+def build(kind: str, source: Path, out: Path, compiler: str | None = None) -> Path:
     """Call one of the build backend's functions (PEP 517, 660) in `source`."""
     out.mkdir(exist_ok=True)
     command = [sys.executable, "-c", BUILD, f"build_{kind}", str(out)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    environment = dict(os.environ) if compiler is None else {**os.environ, "CXX": compiler}
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert ("INT4 kernels are not built" in done.stderr) == (compiler is not None)
     return out / done.stdout.splitlines()[-1]
 
 
@@ -95,13 +105,38 @@ def test_wheel_holds_the_package_and_the_pth(wheel: Path, source: Path) -> None:
     installed = {name for name in files(wheel) if ".dist-info/" not in name}
     package = source / "espnet_quant4"
     found = [*package.rglob("*.py"), *package.glob("conf/scheme/*.yaml"), package / "py.typed"]
-    assert installed == {PTH.name, *(str(path.relative_to(source)) for path in found)}
+    found += package.glob("kernels/csrc/*")
+    assert installed == {PTH.name, LIBRARY, *(str(path.relative_to(source)) for path in found)}
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(PTH.name) == PTH.read_bytes()
 
 
-def test_wheel_is_of_pure_python(wheel: Path) -> None:
+def test_wheel_serves_every_python_of_a_platform(wheel: Path) -> None:
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel.name == f"espnet_quant4-{espnet_quant4.__version__}-py3-none-{platform}.whl"
+    assert b"Root-Is-Purelib: false" in read(wheel, "WHEEL")
+
+
+def test_library_knows_neither_python_nor_torch(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        library = ctypes.CDLL(archive.extract(LIBRARY, tmp_path))
+    library.quant4_interface_version.restype = ctypes.c_int64
+    assert library.quant4_interface_version() == INTERFACE_VERSION
+    if shutil.which("ldd"):
+        linked = subprocess.run(
+            ["ldd", str(tmp_path / LIBRARY)], capture_output=True, text=True, check=True
+        ).stdout
+        assert "torch" not in linked and "python" not in linked
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/c++", "false"])
+def test_wheel_without_a_compiler_is_of_pure_python(
+    compiler: str, source: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.so"))
+    wheel = build("wheel", tmp_path / "source", tmp_path / "out", compiler)
     assert wheel.name == f"espnet_quant4-{espnet_quant4.__version__}-py3-none-any.whl"
+    assert LIBRARY not in files(wheel)
     assert b"Root-Is-Purelib: true" in read(wheel, "WHEEL")
 
 
@@ -127,7 +162,7 @@ def test_editable_wheel_has_the_pth(source: Path, tmp_path: Path) -> None:
 
 def test_requirements_leave_torch_and_espnet_alone(metadata: Message) -> None:
     always = [r for r in metadata.get_all("Requires-Dist", []) if "extra ==" not in r]
-    assert sorted(always) == ["PyYAML", "editdistance", "numpy"]
+    assert sorted(always) == ["PyYAML", "editdistance", "numpy", "safetensors", "tqdm"]
 
 
 def test_no_extra_but_espnet_names_torch_or_espnet(metadata: Message) -> None:

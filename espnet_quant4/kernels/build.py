@@ -103,6 +103,7 @@ def build(
     output: Path | None = None,
     *,
     machine: str | None = None,
+    instruction_sets: Sequence[InstructionSet] | None = None,
     extra_flags: Sequence[str] = (),
     compiler: Sequence[str] | None = None,
 ) -> Path:
@@ -111,6 +112,7 @@ def build(
     Args:
         output: where to; beside this file if None.
         machine: processor, as ``platform.machine()`` names it; this one's if None.
+        instruction_sets: what to compile besides plain C++; what the processor's family has if None.
         extra_flags: for compiling and linking, such as `SANITIZERS`.
         compiler: command; `find_compiler` if None.
 
@@ -124,7 +126,9 @@ def build(
     compiler = find_compiler() if compiler is None else list(compiler)
     jobs = [(name, list(FLAGS)) for name in COMMON]
     left_out = []
-    for entry in INSTRUCTION_SETS.get(machine or platform.machine(), ()):
+    if instruction_sets is None:
+        instruction_sets = INSTRUCTION_SETS.get(machine or platform.machine(), ())
+    for entry in instruction_sets:
         if entry.without and not knows_flags(compiler, entry.flags):
             left_out.append(f"-D{entry.without}")
         else:

@@ -22,6 +22,12 @@ bool always() { return true; }
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+#if defined(QUANT4_EMULATED_VNNI)
+// A test build: the instruction that this processor may lack is computed byte by byte.
+bool has_avx_vnni() { return has_avx2(); }
+bool has_avx512_vnni() { return has_avx2(); }
+#else
 // GCC 11 knows no name for this one: leaf 7, subleaf 1, bit 4 of eax.
 [[maybe_unused]] bool has_avx_vnni() {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -29,8 +35,10 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 }
 [[maybe_unused]] bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+#endif
+
 // What the compiler was too old for was left out by the build (build.py).
 const InstructionSet kInstructionSets[] = {
 #ifndef QUANT4_WITHOUT_AVX512_VNNI

@@ -1,4 +1,5 @@
-// AVX512-VNNI: vpdpbusd on 512-bit registers; a step of a block is one register.
+// AVX512-VNNI: vpdpbusd on 512-bit registers; a step of a block is one register. Everything but that
+// instruction is in vector extensions, so that a test can run it on any processor.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -6,29 +7,35 @@
 #include "multiply_quads.h"
 
 #ifndef QUANT4_DPBUSD_512  // a test replaces it where the processor lacks the instruction
-#define QUANT4_DPBUSD_512 _mm512_dpbusd_epi32
+#define QUANT4_DPBUSD_512(sums, weights, x) \
+    reinterpret_cast<Words>(_mm512_dpbusd_epi32( \
+        reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(weights), \
+        reinterpret_cast<__m512i>(x)))
 #endif
 
 namespace quant4 {
 namespace {
 
+typedef int32_t Words __attribute__((vector_size(64)));
+typedef uint8_t Octets __attribute__((vector_size(64)));
+
 struct Avx512Vnni {
-    using Vector = __m512i;
+    using Vector = Words;
     static constexpr int64_t kVectors = 1;
     static constexpr int kWideStart = kWideOffset;
-    static Vector load(const uint8_t* p) { return _mm512_loadu_si512(p); }
-    static Vector low(const uint8_t* p) {
-        return _mm512_and_si512(load(p), _mm512_set1_epi8(15));
+    static Octets load(const uint8_t* p) {
+        Octets v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
     }
-    static Vector high(const uint8_t* p) {
-        return _mm512_and_si512(_mm512_srli_epi16(load(p), 4), _mm512_set1_epi8(15));
-    }
-    static Vector wide(const uint8_t* p) { return load(p); }
-    static Vector broadcast(int32_t x) { return _mm512_set1_epi32(x); }
-    static Vector dot(Vector sums, Vector weights, Vector x) {
+    static Vector low(const uint8_t* p) { return reinterpret_cast<Vector>(load(p) & 15); }
+    static Vector high(const uint8_t* p) { return reinterpret_cast<Vector>(load(p) >> 4); }
+    static Vector wide(const uint8_t* p) { return reinterpret_cast<Vector>(load(p)); }
+    static Vector broadcast(int32_t x) { return x - Vector{}; }
+    static Vector dot(const Vector& sums, const Vector& weights, const Vector& x) {
         return QUANT4_DPBUSD_512(sums, weights, x);
     }
-    static void store(int32_t* p, Vector v) { _mm512_storeu_si512(p, v); }
+    static void store(int32_t* p, const Vector& v) { std::memcpy(p, &v, sizeof v); }
 };
 
 }  // namespace
