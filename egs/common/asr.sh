@@ -33,6 +33,7 @@ calibration_batches=16
 # Decoding
 inference_config=conf/decode_asr.yaml
 inference_asr_model=valid.loss.ave.pth
+inferences="emulated int4"   # how quantized systems are decoded: in float, or on 4-bit codes
 test_sets="dev test"
 results=               # results table as JSON; default EXPDIR/results.json
 
@@ -274,33 +275,52 @@ if doing 11; then
     fi
 fi
 
+# How a system is decoded: FP32 in one way, quantized ones in each of $inferences.
+inferences_of() { if [ "$1" = fp32 ]; then echo emulated; else echo "$inferences"; fi; }
+
 if doing 12; then
     log "stage 12: decoding"
     for scheme in $schemes; do
-        output=$expdir/asr_$(system_of "$scheme")
-        for part in $test_sets; do
-            folder=$output/$(basename "${inference_config%.yaml}")/$part
-            if [ "$folder/text" -nt "$output/$inference_asr_model" ]; then log "$folder: decoded already"; continue; fi
-            log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
-            mkdir -p "$folder/logdir"
-            utterances=$(wc -l < "$dumpdir/raw/$part/wav.scp")
-            jobs=$((nj < utterances ? nj : utterances))
-            for job in $(seq "$jobs"); do
-                awk -v n="$jobs" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
-                    > "$folder/logdir/keys.$job.scp"
+        system=$(system_of "$scheme")
+        output=$expdir/asr_$system
+        for inference in $(inferences_of "$system"); do
+            name=$(basename "${inference_config%.yaml}")
+            if [ "$inference" = int4 ]; then
+                name+=_int4
+                if [ ! "$output/model.int4" -nt "$output/$inference_asr_model" ]; then
+                    $python -m espnet_quant4.bin.main convert \
+                        --asr_train_config "$output/config.yaml" \
+                        --asr_model_file "$output/$inference_asr_model" --output "$output/model.int4"
+                fi
+            fi
+            for part in $test_sets; do
+                folder=$output/$name/$part
+                if [ "$folder/text" -nt "$output/$inference_asr_model" ]; then
+                    log "$folder: decoded already"
+                    continue
+                fi
+                utterances=$(wc -l < "$dumpdir/raw/$part/wav.scp")
+                log "$folder: $utterances utterances"
+                mkdir -p "$folder/logdir"
+                jobs=$((nj < utterances ? nj : utterances))
+                for job in $(seq "$jobs"); do
+                    awk -v n="$jobs" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
+                        > "$folder/logdir/keys.$job.scp"
+                done
+                # One thread a job: the jobs are the parallel part.
+                # shellcheck disable=SC2086
+                OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
+                    logged $decode_cmd JOB=1:"$jobs" \
+                    "$folder/logdir/asr_inference.JOB.log" $python -m espnet2.bin.asr_inference \
+                    --ngpu 0 --config "$inference_config" \
+                    --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
+                    --key_file "$folder/logdir/keys.JOB.scp" \
+                    --asr_train_config "$output/config.yaml" \
+                    --asr_model_file "$output/$inference_asr_model" \
+                    --output_dir "$folder/logdir/output.JOB"
+                sort "$folder"/logdir/output.*/1best_recog/text > "$folder/text.part"
+                mv "$folder/text.part" "$folder/text"
             done
-            # One thread a job: the jobs are the parallel part.
-            # shellcheck disable=SC2086
-            OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 logged $decode_cmd JOB=1:"$jobs" \
-                "$folder/logdir/asr_inference.JOB.log" $python -m espnet2.bin.asr_inference \
-                --ngpu 0 --config "$inference_config" \
-                --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
-                --key_file "$folder/logdir/keys.JOB.scp" \
-                --asr_train_config "$output/config.yaml" \
-                --asr_model_file "$output/$inference_asr_model" \
-                --output_dir "$folder/logdir/output.JOB"
-            sort "$folder"/logdir/output.*/1best_recog/text > "$folder/text.part"
-            mv "$folder/text.part" "$folder/text"
         done
     done
 fi

@@ -13,6 +13,9 @@ COMMANDS = {
         "calibrate",
         "set activation clips from data, before quantization-aware training",
     ),
+    "convert": ("convert", "write one INT4 file from a trained model"),
+    "info": ("info", "show what is in an INT4 file"),
+    "transcribe": ("transcribe", "recognize recordings with an INT4 file"),
     "score": ("score", "count word and character errors, as sclite does"),
     "results": ("results", "make the table of results of a recipe's experiments"),
 }

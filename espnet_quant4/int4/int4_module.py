@@ -147,8 +147,11 @@ def plain_input(x: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def is_ready(quantizers: list[Quantizer | None]) -> bool:
-    """Whether all of these are quantizers with a clip that is set."""
-    return all(q is not None and q.is_calibrated and not q.calibrating for q in quantizers)
+    """Whether all of these are quantizers with a clip that is set, or that follows from the weight."""
+    return all(
+        q is not None and not q.calibrating and (q.role == "weight" or q.is_calibrated)
+        for q in quantizers
+    )
 
 
 def quantizer_of(module: QuantizedModule, *path: str) -> Quantizer | None:

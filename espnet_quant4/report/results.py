@@ -91,7 +91,10 @@ def collect(
     model: str,
     sampling_rate: int,
 ) -> list[dict[str, Any]]:
-    """Return one entry for each system and decoded part; writes each part's alignments beside it.
+    """Return one entry for each system, inference and decoded part; writes alignments beside each.
+
+    A quantized system is decoded in float (``emulated``), on codes (``int4``, in a folder of that
+    ending, beside which lies ``model.int4``), or both.
 
     Args:
         systems: experiment folders, such as ``exp/asr_tailored``.
@@ -104,34 +107,44 @@ def collect(
     rows = []
     for system in systems:
         description = describe_model(system, model)
-        for part in parts:
-            folder = system / inference / part
-            scores = score_texts(dumpdir / part / "text", folder / "text")
-            for rate, result in scores.items():
-                write_score(folder / f"score_{rate}", result)
-            words = scores["wer"].total
-            logs = folder.glob("logdir/asr_inference.*.log")
-            factor, seconds = real_time_factor(logs, sampling_rate)
-            rows.append(
-                {
-                    "system": system.name.removeprefix("asr_"),
-                    "part": part,
-                    **description,
-                    "wer": round(words.error_rate, 2),
-                    "cer": round(scores["cer"].total.error_rate, 2),
-                    "ser": round(words.sentence_error_rate, 2),
-                    "words": words.words,
-                    "correct": words.correct,
-                    "substitutions": words.substitutions,
-                    "deletions": words.deletions,
-                    "insertions": words.insertions,
-                    "utterances": words.sentences,
-                    "audio_seconds": round(seconds, 1),
-                    # NaN is no JSON: None where the logs are gone.
-                    "rtf": round(factor, 3) if factor == factor else None,
-                }
-            )
+        quantized = description["weight_bits"] < 32
+        kinds = {"emulated" if quantized else "float": inference}
+        if quantized:
+            kinds["int4"] = f"{inference}_int4"
+        # A recipe may leave out one of the two.
+        found = {kind: name for kind, name in kinds.items() if (system / name).is_dir()}
+        for kind, name in (found or kinds).items():
+            size = {}
+            if kind == "int4":
+                size = {"size_bytes": (system / "model.int4").stat().st_size}
+            for part in parts:
+                decoded = _decoded_part(system / name / part, dumpdir / part, sampling_rate)
+                own = {"system": system.name.removeprefix("asr_"), "part": part, "inference": kind}
+                rows.append({**own, **description, **size, **decoded})
     return rows
+
+
+def _decoded_part(folder: Path, data: Path, sampling_rate: int) -> dict[str, Any]:
+    """Score one decoded part and write its alignments beside it."""
+    scores = score_texts(data / "text", folder / "text")
+    for rate, result in scores.items():
+        write_score(folder / f"score_{rate}", result)
+    words = scores["wer"].total
+    factor, seconds = real_time_factor(folder.glob("logdir/asr_inference.*.log"), sampling_rate)
+    return {
+        "wer": round(words.error_rate, 2),
+        "cer": round(scores["cer"].total.error_rate, 2),
+        "ser": round(words.sentence_error_rate, 2),
+        "words": words.words,
+        "correct": words.correct,
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "utterances": words.sentences,
+        "audio_seconds": round(seconds, 1),
+        # NaN is no JSON: None where the logs are gone.
+        "rtf": round(factor, 3) if factor == factor else None,
+    }
 
 
 def write_json(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -146,6 +159,7 @@ COLUMNS = {
     "system": "System",
     "part": "Part",
     "bits": "Bits",
+    "inference": "Inference",
     "wer": "WER %",
     "cer": "CER %",
     "words": "Words",

@@ -1,0 +1,149 @@
+"""INT4 LSTM against the CPU runtimes that there are, interleaved in one process.
+
+    python benchmarks/lstm.py                    # all shapes: make bench
+    python benchmarks/lstm.py --shapes a1 c1 --threads 1
+    python benchmarks/lstm.py --smoke            # a second or two, for CI
+
+Prints medians and writes them to exp/bench/lstm.json: a list of objects with ``shape, threads,
+candidate, median_s`` and more. Below the table stands what the machine could do at best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from lstm_candidates import CANDIDATES, OURS, Problem, Shape
+
+SHAPES = {
+    "a1": Shape(640, 640, 1, False, 1, 1),
+    "a8": Shape(640, 640, 1, False, 8, 1),
+    "s1": Shape(640, 640, 8, False, 1, 1),
+    "b1": Shape(768, 768, 1, False, 1, 1),
+    "b16": Shape(768, 768, 1, False, 1, 16),
+    "c1": Shape(240, 640, 6, True, 500, 1),
+    "c8": Shape(240, 640, 6, True, 500, 8),
+    "d1": Shape(140, 512, 4, True, 500, 1),
+}
+SMOKE = {"a1": Shape(24, 16, 1, False, 1, 1), "c8": Shape(12, 16, 2, True, 5, 3)}
+# Times faster than the best peer, with one thread.
+TARGETS = {"a1": 2.0, "a8": 1.6, "s1": 3.0, "b1": 1.9, "b16": 1.6, "c1": 1.9, "c8": 1.7, "d1": 1.8}
+
+
+def build(problem: Problem, names: list[str], threads: int) -> dict:
+    """Build the candidates and check each against ``torch.nn.LSTM``."""
+    with torch.no_grad():
+        expected = problem.lstm(problem.x, (problem.hidden, problem.cell))[0].numpy()
+    calls = {}
+    for name in names:
+        make, tolerance, install = CANDIDATES[name]
+        try:
+            call = make(problem, threads)
+        except ImportError as error:
+            print(f"{name}: absent ({error}); {install}")
+            continue
+        error = float(np.abs(np.asarray(call()[0]) - expected).max())
+        if tolerance is not None and error > tolerance:
+            raise RuntimeError(f"{name}: output differs by {error:.2g}, over {tolerance:.2g}")
+        calls[name] = (call, error)
+    return calls
+
+
+def measure(calls: dict, seconds: float) -> dict[str, list[float]]:
+    """Time the candidates in turn, until the time is over, each at least 5 times."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    until = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 5 or time.perf_counter() < until:
+        for name, (call, _) in calls.items():
+            call()  # the caches and threads of the last candidate are not this one's
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return times
+
+
+def run(shapes: dict[str, Shape], names: list[str], threads: list[int], seconds: float) -> list[dict]:
+    """Measure all shapes and print a table for each."""
+    rows = []
+    for key, shape in shapes.items():
+        for count in threads:
+            torch.set_num_threads(count)
+            calls = build(Problem(shape), names, count)
+            times = measure(calls, seconds)
+            median = {name: statistics.median(found) for name, found in times.items()}
+            peers = {name: found for name, found in median.items() if name not in OURS}
+            best = min(peers.values(), default=float("nan"))
+            print(f"\n{key}, {count} thread{'s' if count > 1 else ''}: {shape}")
+            for name, found in times.items():
+                quarter, _, three = statistics.quantiles(found, n=4)
+                rate = shape.multiply_accumulates / median[name] / 1e9
+                print(
+                    f"  {name:<20} {median[name] * 1e6:>12.1f} us ({quarter * 1e6:.1f} to "
+                    f"{three * 1e6:.1f})  {rate:>6.1f} G/s  {best / median[name]:>5.2f} x best peer"
+                    f"  error {calls[name][1]:.1e}"
+                )
+                rows.append(
+                    {
+                        "shape": key,
+                        "threads": count,
+                        "candidate": name,
+                        "median_s": median[name],
+                        "quartiles_s": [quarter, three],
+                        "rounds": len(found),
+                        "multiply_accumulates": shape.multiply_accumulates,
+                        "times_faster_than_best_peer": best / median[name],
+                    }
+                )
+            if "int4" in median and peers and count == 1 and shapes is SHAPES:
+                reached, wanted = best / median["int4"], TARGETS[key]
+                verdict = "reached" if reached >= wanted else "missed"
+                print(f"  target {wanted:.1f} x, {reached:.2f} x: {verdict}")
+    return rows
+
+
+def print_limits(seconds: float) -> None:
+    """Print what this machine could do at best with the instruction set that is used."""
+    from espnet_quant4.kernels import native
+
+    library, number = native.load(), native.selected_instruction_set()
+    name = list(native.instruction_sets())[number]
+    peak = library.quant4_peak_macs(number, seconds) / 1e9
+    print(f"\nlimits, one thread: {name} {peak:.1f} G multiply-accumulates a second from the first cache")
+    for level, size in (("second-level cache", 256 << 10), ("third-level", 4 << 20), ("memory", 64 << 20)):
+        rate = library.quant4_read_bandwidth(size, seconds) / 1e9
+        print(f"  {level:<20} {rate:>6.1f} GB/s read = weights for {2 * rate:.1f} G/s at batch 1")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each shape and thread count")
+    parser.add_argument("--output", type=Path, default=Path("exp/bench/lstm.json"))
+    parser.add_argument("--smoke", action="store_true")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", UserWarning)
+    shapes = SMOKE if args.smoke else SHAPES
+    if shapes is SHAPES and len(args.shapes) < len(SHAPES):
+        for key in set(SHAPES) - set(args.shapes):
+            del SHAPES[key]
+    with torch.no_grad():
+        rows = run(shapes, args.candidates, args.threads, 0.1 if args.smoke else args.seconds)
+    print_limits(0.05 if args.smoke else 1.0)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(f"written: {args.output}")
+
+
+if __name__ == "__main__":
+    main()

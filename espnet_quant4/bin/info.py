@@ -1,0 +1,77 @@
+"""``espnet-quant4 info``: what is in an INT4 file, tensor by tensor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(prog="espnet-quant4 info", description=__doc__)
+    parser.add_argument("file", type=Path)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    args = get_parser().parse_args(arguments)
+    from espnet_quant4.int4.file_format import Int4FileError, read
+    from espnet_quant4.int4.model_file import read_config
+
+    try:
+        tensors, metadata = read(args.file)
+    except Int4FileError as error:
+        print(f"espnet-quant4 info: {error}", file=sys.stderr)
+        return 1
+    config, descriptions = read_config(metadata)
+    print(f"{'bits':>4} {'bytes':>10}  {'shape':<14} {'clips':<24} tensor")
+    weights = 0
+    for name, tensor in sorted(tensors.items()):
+        if name.endswith("_scale") and name.removesuffix("_scale") in descriptions:
+            continue  # shown as the clips of its weight
+        bits, shape, clips = _describe(name, tensors, descriptions)
+        size = tensor.numel() * tensor.element_size()
+        print(f"{bits:>4} {size:>10,}  {'x'.join(map(str, shape)):<14} {clips:<24} {name}")
+        weights += _float32_elements(name, tensor, descriptions)
+    size = args.file.stat().st_size
+    print(
+        f"format {metadata['format_version']}, {config['encoder']} + {config['decoder']}, "
+        f"{len(config['token_list'])} tokens, {metadata['versions']}"
+    )
+    print(
+        f"file {size:,} bytes; its weights in float32 {4 * weights:,} bytes; "
+        f"{4 * weights / size:.2f} times smaller"
+    )
+    return 0
+
+
+def _describe(
+    name: str, tensors: dict[str, Any], descriptions: dict[str, Any]
+) -> tuple[int, list[int], str]:
+    tensor, found = tensors[name], descriptions.get(name)
+    if found is None:
+        return 8 * tensor.element_size(), list(tensor.shape), ""
+    if found["role"] == "activation":
+        return found["bits"], list(tensor.shape), f"{float(tensor):.4g}"
+    clips = tensors[f"{name}_scale"] * (2 ** (found["bits"] - 1) - 1)
+    if clips.numel() > 4:
+        shown = f"{clips.numel()}: {clips.min():.4g} to {clips.max():.4g}"
+    else:
+        shown = " ".join(f"{clip:.3g}" for clip in clips.tolist())
+    return found["bits"], found["shape"], shown
+
+
+def _float32_elements(name: str, tensor: Any, descriptions: dict[str, Any]) -> int:
+    """Return how many numbers of the float model a tensor stands for; 0 for what training added."""
+    found = descriptions.get(name)
+    if found is not None:
+        return found["shape"][0] * found["shape"][1] if found["role"] == "weight" else 0
+    if name == "bpemodel" or name.startswith("normalize."):
+        return 0
+    # An LSTM of the float model has two biases, which are stored as their sum.
+    is_sum = name.rpartition(".")[2].startswith("bias_l")
+    return int(tensor.numel()) * (2 if is_sum else 1)
