@@ -57,6 +57,11 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
         model = convert(model)
     config = {key: train_config[key] for key in KEYS if key in train_config}
     config["token_list"] = list(train_config["token_list"])
+    if config.get("normalize_conf"):
+        # Its tensors are in the file; the path means nothing elsewhere.
+        config["normalize_conf"] = {
+            key: value for key, value in config["normalize_conf"].items() if key != "stats_file"
+        }
     tensors = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -82,7 +87,19 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
         ]  # fmt: skip
     metadata["rebuilt"] = json.dumps(rebuilt)
     kept = {name: tensor for name, tensor in tensors.items() if name not in rebuilt}
+    # What was published in half precision loses nothing by it.
+    halves = [name for name, tensor in kept.items() if _fits_half(tensor)]
+    metadata["halves"] = json.dumps(halves)
+    kept.update({name: kept[name].half() for name in halves})
     return file_format.write(path, kept, metadata)
+
+
+def _fits_half(tensor: torch.Tensor) -> bool:
+    return (
+        tensor.dtype == torch.float32
+        and tensor.numel() > 64
+        and torch.equal(tensor.half().float(), tensor)
+    )
 
 
 def read_config(metadata: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Description]]:
@@ -106,6 +123,8 @@ def load(path: str | Path, **options: Any) -> Any:
     from espnet2.bin.asr_inference import Speech2Text
 
     tensors, metadata = file_format.read(path)
+    for name in json.loads(metadata["halves"]):
+        tensors[name] = tensors[name].float()
     config, descriptions = read_config(metadata)
     folder = tempfile.TemporaryDirectory(prefix="espnet_quant4_")
     prepared = _prepare(config, tensors, Path(folder.name))

@@ -55,8 +55,12 @@ class QuantizedModule(torch.nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles leave out what a runner made of this module.
-        return {key: value for key, value in self.__dict__.items() if key != CONVERTED}
+        # Copies and pickles leave out what a runner made of this module. PyTorch's LSTM leaves out
+        # more; up to Python 3.10 other modules have no such method.
+        inherited = getattr(super(), "__getstate__", None)
+        state = dict(self.__dict__) if inherited is None else dict(inherited())
+        state.pop(CONVERTED, None)
+        return state
 
     def quant_sites(self) -> list[tuple[str, str]]:
         """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""

@@ -110,6 +110,7 @@ def test_all_stages_in_order_with_their_options(finished):
         "asr_train",  # FP32
         *("calibrate",) * 2,
         *("asr_train",) * 2,
+        *("convert",) * 2,
         "results",
         *("pack",) * 3,
     ]
@@ -133,7 +134,20 @@ def test_all_stages_in_order_with_their_options(finished):
         ]
     # One search for all systems, on both parts, in two jobs each.
     searches = [o for c, o in calls if c == "asr_inference"]
-    assert len(searches) == 3 * 2 * 2
+    assert len(searches) == (1 + 2 * 2) * 2 * 2
+    for name, inference in (
+        ("fp32/decode_asr", "emulated"),
+        ("naive/decode_asr", "emulated"),
+        ("naive/decode_asr_int4", "int4"),
+    ):
+        folder = recipe.folder / f"exp/asr_{name}/test/logdir/output.1/1best_recog"
+        assert (folder / "inference").read_text() == inference
+    assert not (recipe.folder / "exp/asr_fp32/decode_asr_int4").exists()
+    conversions = [o for c, o in calls if c == "convert"]
+    assert [o["output"] for o in conversions] == [
+        ["exp/asr_naive/model.int4"],
+        ["exp/asr_tailored/model.int4"],
+    ]
     assert {o["config"][0] for o in searches} == {"conf/decode_asr.yaml"}
     text = (recipe.folder / "exp/asr_naive/decode_asr/test/text").read_text()
     assert text == "".join(f"test-{i} hello\n" for i in range(4))

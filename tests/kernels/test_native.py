@@ -21,6 +21,12 @@ sizes = st.one_of(st.sampled_from([0, 1, 2, 15, 16, 17, 31, 32, 33, 64, 65]), st
 columns_of = st.one_of(sizes, st.sampled_from([639, 640, 641, 667, 668, 669, 1280, 1337]))
 
 
+def test_the_library_under_test_has_what_it_should():
+    expected = os.environ.get("QUANT4_EXPECT")
+    assert "generic" in native.instruction_sets()
+    assert expected is None or native.instruction_sets()[expected]
+
+
 def codes(rows: int, columns: int, largest: int, seed: int, extreme: bool) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     if extreme:
