@@ -9,13 +9,15 @@ DEMO := $(CURDIR)/exp/demo
 # The oldest ESPnet that is supported, for `make compatibility`.
 OLD_VENV := $(CURDIR)/.venv-202511
 
-.PHONY: help setup demo test lint format smoke compatibility clean
+.PHONY: help setup demo test lint format smoke compatibility bench sanitize clean
 
 help:
 	@echo "make demo           set up, then the Asterisk recipe from its FP32 checkpoint; table of results"
 	@echo "make test           set up, then the test suite"
 	@echo "make lint           ruff and mypy; make format rewrites"
 	@echo "make smoke          every stage of the recipe on a handful of utterances"
+	@echo "make bench          INT4 LSTM against other CPU runtimes; exp/bench/lstm.json (20 minutes)"
+	@echo "make sanitize       the C++ kernels under address and undefined-behaviour sanitizers"
 	@echo "make compatibility  part of the tests with ESPnet 202511"
 	@echo "make clean          remove the environments, builds and exp/"
 
@@ -42,6 +44,13 @@ format: setup
 
 smoke: setup
 	PYTHON="$(PYTHON)" tools/smoke.sh "$(CURDIR)/exp/smoke"
+
+bench: setup
+	"$(VENV)/bin/python" -m uv pip install --quiet --compile-bytecode --python "$(PYTHON)" -e ".[bench]"
+	"$(PYTHON)" benchmarks/lstm.py
+
+sanitize: setup
+	tools/sanitize.sh "$(PYTHON)" "$(CURDIR)/exp/sanitize"
 
 # Left out, with a line that says so, where there is no Python for that ESPnet.
 compatibility:

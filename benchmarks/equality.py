@@ -47,7 +47,7 @@ def compare_codes(lstm: QuantLSTM, x: torch.Tensor, totals: dict) -> None:
 
 
 def one_layer(lstm: QuantLSTM, layer: int) -> QuantLSTM:
-    """Return one layer of a stack as a stack of its own, which quantizes its input to the same codes."""
+    """Return one layer of a stack as a stack of its own that quantizes its input likewise."""
     inputs = lstm.input_size if layer == 0 else (2 if lstm.bidirectional else 1) * lstm.hidden_size
     single = QuantLSTM(inputs, lstm.hidden_size, 1, bidirectional=lstm.bidirectional).eval()
     for ending in ("", "_reverse") if lstm.bidirectional else ("",):
@@ -108,7 +108,10 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.pop("ESPNET_QUANT4_INFERENCE", None)
     recognizer = Speech2Text(
-        args.system / "config.yaml", args.system / args.model, beam_size=args.beam_size, ctc_weight=0.0
+        args.system / "config.yaml",
+        args.system / args.model,
+        beam_size=args.beam_size,
+        ctc_weight=0.0,
     )
     model = recognizer.asr_model
     totals = {"codes": 0, "different": 0, "not_at_a_tie": 0, "farthest": 0.0}
@@ -134,11 +137,11 @@ def main() -> None:
             print(key, results)
     hook.remove()
     rate = totals["different"] / totals["codes"]
+    print(f"{totals['different']} of {totals['codes']:,} codes differ ({rate:.1e})")
     print(
-        f"{totals['different']} of {totals['codes']:,} codes differ ({rate:.1e}); {totals['not_at_a_tie']} "
-        f"of them farther than {TIE:g} from a tie (farthest {totals['farthest']:.1e}); "
-        f"{len(differing)} of {len(lines)} texts differ"
+        f"{totals['not_at_a_tie']} farther than {TIE:g} from a tie (at most {totals['farthest']:.1e})"
     )
+    print(f"{len(differing)} of {len(lines)} texts differ")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     content = {**totals, "utterances": len(lines), "differing_texts": differing}
     args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -57,11 +57,17 @@ def build(problem: Problem, names: list[str], threads: int) -> dict:
 
 
 def measure(calls: dict, seconds: float) -> dict[str, list[float]]:
-    """Time the candidates in turn, until the time is over, each at least `LEAST_ROUNDS` times."""
+    """Time the candidates in turn, until the time is over, each at least `LEAST_ROUNDS` times.
+
+    Twice is enough where a round takes minutes.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    until = time.perf_counter() + seconds
+    start_of_all = time.perf_counter()
     rounds = 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() < until:
+    while True:
+        spent = time.perf_counter() - start_of_all
+        if rounds >= (LEAST_ROUNDS if spent < 10 * seconds else 2) and spent > seconds:
+            return times
         for name, (call, _) in calls.items():
             if not times[name] or times[name][-1] < 0.05:
                 call()  # caches and threads are still those of the candidate before
@@ -69,10 +75,11 @@ def measure(calls: dict, seconds: float) -> dict[str, list[float]]:
             call()
             times[name].append(time.perf_counter() - start)
         rounds += 1
-    return times
 
 
-def run(shapes: dict[str, Shape], names: list[str], threads: list[int], seconds: float) -> list[dict]:
+def run(
+    shapes: dict[str, Shape], names: list[str], threads: list[int], seconds: float
+) -> list[dict]:
     """Measure all shapes and print a table for each."""
     rows = []
     for key, shape in shapes.items():
@@ -118,8 +125,14 @@ def print_limits(seconds: float) -> None:
     library, number = native.load(), native.selected_instruction_set()
     name = list(native.instruction_sets())[number]
     peak = library.quant4_peak_macs(number, seconds) / 1e9
-    print(f"\nlimits, one thread: {name} {peak:.1f} G multiply-accumulates a second from the first cache")
-    for level, size in (("second-level cache", 256 << 10), ("third-level", 4 << 20), ("memory", 64 << 20)):
+    print(
+        f"\nlimits, one thread: {name} {peak:.1f} G multiply-accumulates a second from the first cache"
+    )
+    for level, size in (
+        ("second-level cache", 256 << 10),
+        ("third-level", 4 << 20),
+        ("memory", 64 << 20),
+    ):
         rate = library.quant4_read_bandwidth(size, seconds) / 1e9
         print(f"  {level:<20} {rate:>6.1f} GB/s read = weights for {2 * rate:.1f} G/s at batch 1")
 
@@ -130,7 +143,9 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each shape and thread count")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="for each shape and thread count"
+    )
     parser.add_argument("--output", type=Path, default=Path("exp/bench/lstm.json"))
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 """What `lstm.py` compares: our LSTM and the same weights in other CPU runtimes.
 
 Each candidate is built for one number of threads and called with the same arrays: input ``(T, B,
-input_size)`` and initial states ``(layers * directions, B, hidden_size)``; it gives back output and final
-states, as a streaming recognizer needs them.
+input_size)`` and initial states ``(layers * directions, B, hidden_size)``; it gives back output and
+final states, as a streaming recognizer needs them.
 """
 
 from __future__ import annotations
@@ -172,16 +172,22 @@ def onnx_model(problem: Problem) -> bytes:
         nodes.append(
             helper.make_node(
                 "LSTM",
-                [current, f"W{layer}", f"R{layer}", f"B{layer}", "", f"hidden{layer}", f"cell{layer}"],
+                [
+                    current,
+                    f"W{layer}",
+                    f"R{layer}",
+                    f"B{layer}",
+                    "",
+                    f"hidden{layer}",
+                    f"cell{layer}",
+                ],
                 [f"y{layer}", f"hn{layer}", f"cn{layer}"],
                 hidden_size=shape.hidden_size,
                 direction="bidirectional" if shape.bidirectional else "forward",
             )
         )
         # (T, directions, B, H) -> (T, B, directions * H)
-        nodes.append(
-            helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3])
-        )
+        nodes.append(helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]))
         nodes.append(helper.make_node("Reshape", [f"t{layer}", "shape"], [f"out{layer}"]))
         current = f"out{layer}"
         hidden_out.append(f"hn{layer}")
@@ -191,9 +197,7 @@ def onnx_model(problem: Problem) -> bytes:
     nodes.append(helper.make_node("Concat", cell_out, ["cell_out"], axis=0))
     width = directions * shape.hidden_size
     constants.append(numpy_helper.from_array(np.array([0]), "zero"))
-    constants.append(
-        numpy_helper.from_array(np.array([shape.frames, shape.batch, width]), "shape")
-    )
+    constants.append(numpy_helper.from_array(np.array([shape.frames, shape.batch, width]), "shape"))
     state_shape = list(problem.hidden.shape)
 
     def info(name: str, size: list[int]):

@@ -12,7 +12,9 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="espnet-quant4 convert", description=__doc__)
     parser.add_argument("--asr_train_config", type=Path, required=True, help="config.yaml")
-    parser.add_argument("--asr_model_file", type=Path, required=True, help="such as valid.loss.ave.pth")
+    parser.add_argument(
+        "--asr_model_file", type=Path, required=True, help="such as valid.loss.ave.pth"
+    )
     parser.add_argument("--output", type=Path, required=True, help="such as model.int4")
     return parser
 
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.int4.model_file import save
     from espnet_quant4.report.model_size import measure
 
-    model, train_args = ASRTask.build_model_from_file(args.asr_train_config, args.asr_model_file, "cpu")
+    model, train_args = ASRTask.build_model_from_file(
+        args.asr_train_config, args.asr_model_file, "cpu"
+    )
     try:
         size = save(model, vars(train_args), args.output)
     except ValueError as error:

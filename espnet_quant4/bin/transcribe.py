@@ -16,11 +16,15 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="espnet-quant4 transcribe", description=__doc__)
     parser.add_argument("file", type=Path, help="made by espnet-quant4 convert")
     parser.add_argument("audio", nargs="+", help="recordings; - reads names from standard input")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="a line a recording")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="a line a recording"
+    )
     parser.add_argument("--beam_size", type=int, default=1, help="1: greedy")
     parser.add_argument("--channel", type=int, help="from 0; mixed where left out")
     parser.add_argument("--num_threads", type=int, help="default: PyTorch's")
-    parser.add_argument("--chunk_seconds", type=float, help="stream in chunks (unidirectional encoders)")
+    parser.add_argument(
+        "--chunk_seconds", type=float, help="stream in chunks (unidirectional encoders)"
+    )
     return parser
 
 

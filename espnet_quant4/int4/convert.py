@@ -37,9 +37,9 @@ def convert_module(module: torch.nn.Module) -> Int4Module | None:
     It has one if all that its products read is quantized, with clips that are set.
     """
     found = int4_class(module)
-    if found is None or not found.can_convert(module):  # type: ignore[arg-type]
+    if found is None or not found.can_convert(module):
         return None
-    return found.from_quantized(module)  # type: ignore[arg-type]
+    return found.from_quantized(module)
 
 
 def convert(model: torch.nn.Module) -> torch.nn.Module:
@@ -103,7 +103,7 @@ def convert_structure(
                 f"{owner}: described as quantized, but {type(model).__name__} has no quantized layer "
                 "of that name. The file and its configuration do not belong together."
             )
-        setattr(parent, name, kind.empty_like(child, found))  # type: ignore[arg-type]
+        setattr(parent, name, kind.empty_like(child, found))
     return model.eval()
 
 
@@ -134,5 +134,3 @@ def _children(
 ) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Module]]:
     for _, parent, name, child in _named(model):
         yield parent, name, child
-
-

@@ -30,7 +30,9 @@ class Int4FileError(ValueError):
     """A file that is not a whole, unchanged ``.int4`` file of a version that this package reads."""
 
 
-def write(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> int:
+def write(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> int:
     """Write a file; one that is there is replaced at once, or not at all.
 
     Args:
@@ -82,7 +84,10 @@ def _verify(path: Path) -> dict[str, str]:
     how = "Copy it again, or convert the model again."
     if path.stat().st_size < 8:
         raise Int4FileError(f"{path}: {path.stat().st_size} bytes, which is no .int4 file. {how}")
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with (
+        path.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
         end = _header_end(content)
         if end > len(content):
             raise Int4FileError(

@@ -61,7 +61,9 @@ class Int4Module(torch.nn.Module):
             if description["role"] == "weight":
                 rows, columns = description["shape"]
                 width = (columns * description["bits"] + 7) // 8
-                self.register_buffer(name, torch.empty(rows, width, dtype=torch.uint8, device="meta"))
+                self.register_buffer(
+                    name, torch.empty(rows, width, dtype=torch.uint8, device="meta")
+                )
                 scale = torch.empty(description["groups"], device="meta")
                 self.register_buffer(f"{name}_scale", scale)
             else:

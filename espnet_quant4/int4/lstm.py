@@ -288,7 +288,9 @@ class Int4LSTM(Int4Module):
         hidden, cell = hx
         for number, state in enumerate(hx):
             if state.shape != shape:
-                raise RuntimeError(f"Expected hidden[{number}] size {shape}, got {list(state.shape)}")
+                raise RuntimeError(
+                    f"Expected hidden[{number}] size {shape}, got {list(state.shape)}"
+                )
         return plain_input(hidden, "Int4LSTM"), plain_input(cell, "Int4LSTM")
 
     def extra_repr(self) -> str:

@@ -69,7 +69,9 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
     }
     bpemodel = train_config.get("bpemodel")
     if bpemodel and train_config.get("token_type") == "bpe":
-        tensors[BPE_MODEL] = torch.frombuffer(bytearray(Path(bpemodel).read_bytes()), dtype=torch.uint8)
+        tensors[BPE_MODEL] = torch.frombuffer(
+            bytearray(Path(bpemodel).read_bytes()), dtype=torch.uint8
+        )
     metadata = {
         "config": json.dumps(config, separators=(",", ":")),
         "quantized": json.dumps(describe(model), separators=(",", ":")),
@@ -78,7 +80,9 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
     # Filter banks and the like follow from the configuration.
     with tempfile.TemporaryDirectory() as folder:
         fresh = _build(_prepare(config, tensors, Path(folder)))
-        own = {name for name, _ in fresh.named_buffers()} - {name for name, _ in fresh.named_parameters()}
+        own = {name for name, _ in fresh.named_buffers()} - {
+            name for name, _ in fresh.named_parameters()
+        }
         rebuilt = [
             name
             for name, tensor in fresh.state_dict().items()
@@ -130,7 +134,9 @@ def load(path: str | Path, **options: Any) -> Any:
     prepared = _prepare(config, tensors, Path(folder.name))
     yaml_path = Path(folder.name, "config.yaml")
     yaml_path.write_text(yaml.safe_dump(prepared), encoding="utf-8")
-    recognizer = Speech2Text(asr_train_config=yaml_path, asr_model_file=None, device="cpu", **options)
+    recognizer = Speech2Text(
+        asr_train_config=yaml_path, asr_model_file=None, device="cpu", **options
+    )
     _fill(recognizer.asr_model, tensors, descriptions, json.loads(metadata["rebuilt"]), Path(path))
     # Files that ESPnet reads when it first needs them live as long as the recognizer.
     recognizer.files = folder

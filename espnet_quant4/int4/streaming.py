@@ -1,8 +1,8 @@
 """Recognition of a recording while it comes in, chunk by chunk, with carried states.
 
-For transducers with a unidirectional ``quant_rnn`` encoder without subsampling. What a chunk leaves over
-(samples of an unfinished window, frames of an unfinished stack) waits for the next one, so that the
-encoder sees the same frames, and puts out the same codes, as for the whole recording.
+For transducers with a unidirectional ``quant_rnn`` encoder without subsampling. What a chunk leaves
+over (samples of an unfinished window, frames of an unfinished stack) waits for the next one, so that
+the encoder sees the same frames, and puts out the same codes, as for the whole recording.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class StreamingRecognizer:
         stack = self.model.encoder.enc[0] if hasattr(self.model.encoder, "stack_frames") else None
         if stack is None or stack.bidirectional or max(getattr(stack, "subsample", [1])) > 1:
             raise ValueError(
-                "streaming needs encoder: quant_rnn with bidirectional: false and no subsampling; this "
-                "model reads the whole recording before it puts anything out. Leave out --chunk_seconds."
+                "streaming needs encoder: quant_rnn with bidirectional: false and no subsampling; "
+                "this model reads the whole recording before it puts anything out. Leave out "
+                "--chunk_seconds."
             )
         if not getattr(stft, "center", True):
             raise ValueError("streaming needs frontend_conf: center: true, ESPnet's default.")
@@ -55,9 +56,12 @@ class StreamingRecognizer:
         self._decoder_state: Any = None
         self._decoder_out: torch.Tensor | None = None
 
-    @torch.no_grad()
     def accept(self, samples: np.ndarray, is_last: bool = False) -> None:
         """Take the next samples ``(n,)`` float32; ``is_last`` where no more come."""
+        with torch.no_grad():
+            self._accept(samples, is_last)
+
+    def _accept(self, samples: np.ndarray, is_last: bool) -> None:
         self._samples = torch.cat([self._samples, torch.as_tensor(samples, dtype=torch.float32)])
         features = self._new_features(is_last)
         if features is not None:

@@ -58,8 +58,16 @@ INSTRUCTION_SETS = {
         InstructionSet(
             "multiply_avx512vnni",
             # GCC's own header of AVX-512 sets off its warning.
-            ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
-            + ("-DQUANT4_WIDTH=16", "-Wno-maybe-uninitialized"),
+            (
+                "-mavx2",
+                "-mfma",
+                "-mavx512f",
+                "-mavx512bw",
+                "-mavx512vl",
+                "-mavx512vnni",
+                "-DQUANT4_WIDTH=16",
+                "-Wno-maybe-uninitialized",
+            ),
             "QUANT4_WITHOUT_AVX512_VNNI",
         ),
     ),
@@ -139,8 +147,16 @@ def build(
     with tempfile.TemporaryDirectory() as folder:
         objects = [str(Path(folder, f"{name}.o")) for name, _ in jobs]
         commands = [
-            [*compiler, *flags, *left_out, *extra_flags]
-            + ["-c", str(SOURCES / f"{name}.cpp"), "-o", target]
+            [
+                *compiler,
+                *flags,
+                *left_out,
+                *extra_flags,
+                "-c",
+                str(SOURCES / f"{name}.cpp"),
+                "-o",
+                target,
+            ]
             for (name, flags), target in zip(jobs, objects, strict=True)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -148,8 +164,8 @@ def build(
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_name(f".{output.name}.{os.getpid()}")
         try:
-            _run([*compiler, "-shared", *extra_flags, "-o", str(partial), *objects]
-                 + [*static, "-pthread"])  # fmt: skip
+            link = [*compiler, "-shared", *extra_flags, "-o", str(partial)]
+            _run([*link, *objects, *static, "-pthread"])
             os.replace(partial, output)
         finally:
             partial.unlink(missing_ok=True)
@@ -169,9 +185,13 @@ def _run(command: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: build, say where the library is; 1 if it cannot be built."""
-    parser = argparse.ArgumentParser(prog="python -m espnet_quant4.kernels.build", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_quant4.kernels.build", description=__doc__
+    )
     parser.add_argument("--output", type=Path, help="default: beside this file")
-    parser.add_argument("--sanitize", action="store_true", help="with address and undefined behaviour")
+    parser.add_argument(
+        "--sanitize", action="store_true", help="with address and undefined behaviour"
+    )
     args = parser.parse_args(arguments)
     try:
         path = build(args.output, extra_flags=SANITIZERS if args.sanitize else ())

@@ -46,10 +46,9 @@ class QuantEmbedding(QuantizedModule, torch.nn.Embedding):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map token ids ``(...)`` int64 to ``(..., embedding_dim)``."""
-        if self.uses_runner():
-            result = self.inference_runner(self, input)
-            if result is not NotImplemented:
-                return result
+        result = self.run_inference(input)
+        if result is not NotImplemented:
+            return result
         weight = quantize_weight(get_quantizer(self.quantizers, "weight"), self.weight)
         return torch.nn.functional.embedding(
             input, weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq

@@ -55,10 +55,9 @@ class QuantLinear(QuantizedModule, torch.nn.Linear):
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         if len(self.quantizers) == 0:
             return super().forward(input)
-        if self.uses_runner():
-            result = self.inference_runner(self, input)
-            if result is not NotImplemented:
-                return result
+        result = self.run_inference(input)
+        if result is not NotImplemented:
+            return result
         weight = quantize_weight(get_quantizer(self.quantizers, "weight"), self.weight)
         x = quantize_activation(get_quantizer(self.quantizers, "input"), input)
         return torch.nn.functional.linear(x, weight, self.bias)

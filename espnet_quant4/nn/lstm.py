@@ -121,10 +121,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             RuntimeError, ValueError: for sizes that do not fit, in the words of ``torch.nn.LSTM``;
                 ValueError for a length of 0 or over ``T``, or ``lengths`` with a ``PackedSequence``.
         """
-        if self.uses_runner():
-            result = self.inference_runner(self, input, hx, lengths=lengths)
-            if result is not NotImplemented:
-                return result
+        result = self.run_inference(input, hx, lengths=lengths)
+        if result is not NotImplemented:
+            return result
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError(HAS_LENGTHS)
@@ -313,9 +312,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             prepare_activation(quantizer, outputs[:, direction], valid)
 
 
-def check_lengths(
-    input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
-) -> torch.Tensor:
+def check_lengths(input: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> torch.Tensor:
     """Return the lengths of a padded batch as a tensor.
 
     Raises:

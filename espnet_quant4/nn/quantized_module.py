@@ -46,13 +46,11 @@ class QuantizedModule(torch.nn.Module):
         self.quantizers = torch.nn.ModuleDict()
         self.register_load_state_dict_post_hook(_pass_over_quantizers)
 
-    def uses_runner(self) -> bool:
-        """Whether a call now goes to the inference runner."""
-        return (
-            self.inference_runner is not None
-            and not self.training
-            and not torch.is_grad_enabled()
-        )
+    def run_inference(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the inference runner's result; NotImplemented where this module is to compute."""
+        if self.inference_runner is None or self.training or torch.is_grad_enabled():
+            return NotImplemented
+        return self.inference_runner(self, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles leave out what a runner made of this module. PyTorch's LSTM leaves out

@@ -56,7 +56,9 @@ def test_lstm(inputs, hidden, layers, bits, granularity, family, bidirectional, 
     lstm = quantized_lstm(inputs, hidden, layers, bits, granularity, family,
                           bidirectional=bidirectional, batch_first=batch_first, bias=bias)  # fmt: skip
     x = torch.randn(4, 7, inputs)
-    lengths = torch.randint(1, 8 if batch_first else 5, (4 if batch_first else 7,)) if ragged else None
+    lengths = (
+        torch.randint(1, 8 if batch_first else 5, (4 if batch_first else 7,)) if ragged else None
+    )
     converted = convert(lstm)
     assert isinstance(converted, Int4LSTM)
     with torch.no_grad():
@@ -192,15 +194,21 @@ def test_structure_and_state_make_the_model_again(model):
     empty.load_state_dict(torch.load(stream), assign=True)
     batch = random_batch()
     with torch.no_grad():
-        results = [m.encode(batch["speech"], batch["speech_lengths"])[0] for m in (converted, empty)]
+        results = [
+            m.encode(batch["speech"], batch["speech_lengths"])[0] for m in (converted, empty)
+        ]
     assert torch.equal(*results)
     for copied in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):
         with torch.no_grad():
-            assert torch.equal(copied.encode(batch["speech"], batch["speech_lengths"])[0], results[0])
+            assert torch.equal(
+                copied.encode(batch["speech"], batch["speech_lengths"])[0], results[0]
+            )
 
 
 def test_what_is_in_float_stays(model):
-    mixed = build_transducer({**SCHEME, "linear": {"weight": SCHEME["linear"]["weight"], "input": None}})
+    mixed = build_transducer(
+        {**SCHEME, "linear": {"weight": SCHEME["linear"]["weight"], "input": None}}
+    )
     with calibrating(mixed), torch.no_grad():
         mixed(**random_batch())
     assert kinds(convert(mixed)) == {"Int4LSTM", "QuantLinear", "Int4Embedding"}

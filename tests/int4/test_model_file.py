@@ -59,7 +59,7 @@ def test_the_file_alone_gives_the_emulated_results(files, speech, tmp_path, monk
     emulated = Speech2Text(config, checkpoint, beam_size=2, ctc_weight=0.0)
     for name in ("one", "two"):
         samples = read_audio(speech / f"{name}.wav", 8000)
-        (text, tokens, ids, found), (expected, _, _, hypothesis) = (
+        (text, _tokens, ids, found), (expected, _, _, hypothesis) = (
             recognizer(samples)[0] for recognizer in (deployed, emulated)
         )
         assert text == expected and len(ids) > 0
@@ -99,7 +99,9 @@ def test_transcribe_text_json_stdin_and_bad_files(files, speech, capsys, monkeyp
     assert main(["transcribe", str(files[2]), "-", "--format", "json", "--num_threads", "1"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["file"] for line in lines] == [two, one]
-    assert lines[1]["text"] == text and lines[1]["end"] == 1.3 and lines[1]["processing_seconds"] > 0
+    assert (
+        lines[1]["text"] == text and lines[1]["end"] == 1.3 and lines[1]["processing_seconds"] > 0
+    )
     (speech / "text.wav").write_text("no audio")
     soundfile.write(speech / "empty.wav", np.zeros(0), 8000)
     bad = [str(speech / "text.wav"), str(speech / "empty.wav"), str(speech / "none.wav")]

@@ -38,9 +38,18 @@ def test_vnni_with_its_instruction_emulated(tmp_path):
         extra_flags=["-include", str(HERE / "emulated_vnni.h")],
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        + [str(HERE / "test_native.py"), str(HERE / "test_native_lstm.py")]
-        + ["-k", "not environment and not without and not fork"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(HERE / "test_native.py"),
+            str(HERE / "test_native_lstm.py"),
+            "-k",
+            "not environment and not without and not fork",
+        ],
         env={**os.environ, "ESPNET_QUANT4_LIBRARY": str(library), "QUANT4_EXPECT": "avx512_vnni"},
         capture_output=True,
         text=True,
@@ -80,13 +89,20 @@ def compile_fuzzer(folder, compiler, instruction_sets, flags):
     for name, own in jobs:
         objects.append(str(folder / f"{name}.o"))
         source = str(build.SOURCES / f"{name}.cpp")
-        subprocess.run(
-            [*compiler, *build.FLAGS, *own, "-c", source, "-o", objects[-1]], check=True
-        )
+        subprocess.run([*compiler, *build.FLAGS, *own, "-c", source, "-o", objects[-1]], check=True)
     program = str(folder / "fuzz")
     subprocess.run(
-        [*compiler, *build.FLAGS, f"-I{build.SOURCES}", str(HERE / "fuzz_kernels.cpp"), *objects]
-        + [*flags, "-pthread", "-o", program],
+        [
+            *compiler,
+            *build.FLAGS,
+            f"-I{build.SOURCES}",
+            str(HERE / "fuzz_kernels.cpp"),
+            *objects,
+            *flags,
+            "-pthread",
+            "-o",
+            program,
+        ],
         check=True,
     )
     return program

@@ -93,14 +93,16 @@ def test_equals_the_definition(
         # A hidden state so near a tie that rounding decides; from there on the two go apart.
         first = (codes != expected_codes).nonzero()
         assert len(first) < 0.02 * codes.numel() + 10
-        assert_first_difference_is_a_tie(built, x, input_max, states, lengths, codes, expected_codes)
+        assert_first_difference_is_a_tie(
+            built, x, input_max, states, lengths, codes, expected_codes
+        )
 
 
 def assert_first_difference_is_a_tie(built, x, input_max, states, lengths, codes, expected):
     """The lowest layer that differs, at its first frame of each direction, sits at a tie."""
     layer = int((codes != expected).flatten(1).any(1).nonzero()[0])
-    floats = int4_reference.lstm(built[: layer + 1], x, 2.0, input_max,
-                                 *(s[: (layer + 1) * len(built[0])] for s in states), lengths)[0]  # fmt: skip
+    above = [state[: (layer + 1) * len(built[0])] for state in states]
+    floats = int4_reference.lstm(built[: layer + 1], x, 2.0, input_max, *above, lengths)[0]
     hidden = built[0][0].weight_hh.size(1)
     for d, entry in enumerate(built[layer]):
         here = slice(d * hidden, (d + 1) * hidden)

@@ -54,6 +54,18 @@ def test_rates_counts_and_speed_of_a_part(experiment, monkeypatch):
     assert row["audio_seconds"] == 2.0
 
 
+def test_a_system_decoded_on_codes_has_rows_and_the_size_of_its_file(experiment, monkeypatch):
+    system, _ = experiment
+    decoded = system / "decode_asr_int4" / "test"
+    decoded.mkdir(parents=True)
+    (decoded / "text").write_text(REFERENCE)
+    (system / "model.int4").write_bytes(bytes(1234))
+    emulated, int4 = collect(experiment, monkeypatch)
+    assert (emulated["inference"], emulated["size_bytes"]) == ("emulated", 2_000_000)
+    assert (int4["inference"], int4["size_bytes"], int4["wer"]) == ("int4", 1234, 0.0)
+    assert "| int4" in results.to_markdown([emulated, int4])
+
+
 def test_alignments_are_left_in_the_layout_of_espnet(experiment, monkeypatch):
     collect(experiment, monkeypatch)
     folder = experiment[0] / "decode_asr" / "test"
