@@ -78,9 +78,9 @@ def measure(calls: dict, seconds: float) -> dict[str, list[float]]:
 
 
 def run(
-    shapes: dict[str, Shape], names: list[str], threads: list[int], seconds: float
-) -> list[dict]:
-    """Measure all shapes and print a table for each."""
+    shapes: dict[str, Shape], names: list[str], threads: list[int], seconds: float, output: Path
+) -> None:
+    """Measure all shapes, print a table for each, and write what is measured so far."""
     rows = []
     for key, shape in shapes.items():
         for count in threads:
@@ -115,7 +115,8 @@ def run(
                 reached, wanted = best / median["int4"], TARGETS[key]
                 verdict = "reached" if reached >= wanted else "missed"
                 print(f"  target {wanted:.1f} x, {reached:.2f} x: {verdict}")
-    return rows
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def print_limits(seconds: float) -> None:
@@ -155,10 +156,9 @@ def main() -> None:
         for key in set(SHAPES) - set(args.shapes):
             del SHAPES[key]
     with torch.no_grad():
-        rows = run(shapes, args.candidates, args.threads, 0.1 if args.smoke else args.seconds)
+        seconds = 0.1 if args.smoke else args.seconds
+        run(shapes, args.candidates, args.threads, seconds, args.output)
     print_limits(0.05 if args.smoke else 1.0)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print(f"written: {args.output}")
 
 

@@ -204,8 +204,9 @@ def _defaults() -> dict[str, Any]:
     """Return ESPnet's defaults of what builds a model, for keys that the file lacks."""
     from espnet2.tasks.asr import ASRTask
 
-    defaults = ASRTask.get_default_config()
-    return {key: defaults[key] for key in KEYS if key in defaults}
+    # Not get_default_config(), which reads the command line of whatever program this is.
+    parser = ASRTask.get_parser()
+    return {key: parser.get_default(key) for key in KEYS}
 
 
 def _build(config: Mapping[str, Any]) -> torch.nn.Module:

@@ -80,6 +80,12 @@ def test_batches_and_single_utterances_agree(files, speech):
             assert torch.equal(both[i, : out_lengths[i]], alone[0])
 
 
+def test_the_command_line_of_the_program_is_its_own(files, monkeypatch):
+    # ESPnet's defaults come from a parser that would read it.
+    monkeypatch.setattr(sys, "argv", ["program", "--data", "x", "--encoder", "conformer", "--bad"])
+    assert type(load(files[2]).asr_model.encoder).__name__ == "QuantRNNEncoder"
+
+
 def test_info(files, capsys):
     assert main(["info", str(files[2])]) == 0
     out = capsys.readouterr().out
