@@ -58,7 +58,7 @@ compatibility:
 	    echo "compatibility: no Python 3.10 or 3.11 on this machine; left out"; exit 0; fi; \
 	QUANT4_ESPNET=202511 tools/setup_venv.sh "$(OLD_VENV)" && \
 	"$(OLD_VENV)/bin/python" -m pytest -q -m "not slow" tests/asr/test_espnet_classes.py \
-	    tests/asr/test_espnet_model.py tests/nn tests/test_registration.py tests/test_scheme.py
+	    tests/asr/test_espnet_model.py tests/nn tests/int4 tests/test_registration.py tests/test_scheme.py
 
 clean:
 	rm -rf "$(VENV)" "$(OLD_VENV)" build dist exp *.egg-info
