@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from espnet_quant4.int4.convert import convert_module
-from espnet_quant4.int4.int4_module import Int4Module, is_native
-from espnet_quant4.nn.quantized_module import CONVERTED, QuantizedModule
+from espnet_quant4.int4.int4_module import Int4Module
+from espnet_quant4.kernels import native
+from espnet_quant4.nn.quantized_module import CONVERTED, QuantizedModule, change_key
 
 SWITCH = "ESPNET_QUANT4_INFERENCE"
 INFERENCES = ("int4", "emulated")
@@ -51,7 +52,7 @@ def run_int4(module: QuantizedModule, *args: Any, **kwargs: Any) -> Any:
 
 def _converted(module: QuantizedModule) -> Int4Module | None:
     key = _state_of(module)
-    if key is None or not is_native():
+    if key is None or not native.is_available():
         return None
     kept: tuple[Any, Int4Module | None] | None = module.__dict__.get(CONVERTED)
     if kept is None or kept[0] != key:
@@ -62,11 +63,16 @@ def _converted(module: QuantizedModule) -> Int4Module | None:
 
 def _state_of(module: QuantizedModule) -> tuple[Any, ...] | None:
     """Return what changes whenever the INT4 form would; None where that cannot be known."""
-    key = []
-    for tensor in (*module.parameters(), *module.buffers()):
-        # Tensors made in inference mode do not count their changes.
-        if tensor.device.type != "cpu" or tensor.is_inference():
+    tensors: list[torch.Tensor] = []
+    parts: list[Any] = [module]
+    # A walk by hand: a beam search comes here for every token, and PyTorch's own takes three times as
+    # long as the layer itself.
+    for part in parts:
+        own = part.__dict__
+        if own.get("calibrating"):
             return None
-        key.append((tensor.data_ptr(), tensor._version))
-    calibrating = any(getattr(m, "calibrating", False) for m in module.quantizers.modules())
-    return None if calibrating else tuple(key)
+        tensors.extend(own["_parameters"].values())
+        tensors.extend(own["_buffers"].values())
+        parts.extend(own["_modules"].values())
+    present = [tensor for tensor in tensors if tensor is not None]
+    return change_key(present) if all(tensor.is_cpu for tensor in present) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -108,6 +108,19 @@ def get_quantizer(quantizers: torch.nn.ModuleDict, name: str) -> Quantizer | Non
     return found if isinstance(found, Quantizer) else None
 
 
+def change_key(tensors: Iterable[torch.Tensor]) -> tuple[Any, ...] | None:
+    """Return what differs whenever the content of one of the tensors may.
+
+    None where that cannot be known: tensors made in inference mode do not count their changes.
+    """
+    key = []
+    for tensor in tensors:
+        if tensor.is_inference():
+            return None
+        key.append((tensor.data_ptr(), tensor._version))
+    return tuple(key)
+
+
 def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.Tensor:
     """Fake-quantize a weight in float32, whatever autocast says.
 
@@ -118,10 +131,9 @@ def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.
         return weight
     if quantizer.training or quantizer.calibrating or torch.is_grad_enabled():
         return quantizer.quantize(weight)
-    clip = quantizer.clip_value
-    if weight.is_inference() or clip.is_inference():
-        return quantizer.quantize(weight)  # such tensors do not count their changes
-    key = (weight.data_ptr(), weight._version, clip.data_ptr(), clip._version)
+    key = change_key((weight, quantizer.clip_value))
+    if key is None:
+        return quantizer.quantize(weight)
     kept: tuple[Any, torch.Tensor] | None = quantizer.__dict__.get("_kept_weight")
     if kept is None or kept[0] != key:
         kept = (key, quantizer.quantize(weight))
