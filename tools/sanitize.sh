@@ -10,7 +10,7 @@ compiler=${CXX:-c++}
 mkdir -p "$folder"
 library=$folder/libquant4.so
 "$python" -m espnet_quant4.kernels.build --sanitize --output "$library"
-flags="-std=c++17 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+flags=$("$python" -c "from espnet_quant4.kernels import build as b; print(*b.FLAGS, *b.SANITIZERS)")
 # shellcheck disable=SC2086
 $compiler $flags -Iespnet_quant4/kernels/csrc tests/kernels/fuzz_kernels.cpp "$library" \
     -Wl,-rpath,"$(realpath "$folder")" -pthread -o "$folder/fuzz_kernels"

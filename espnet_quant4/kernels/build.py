@@ -1,6 +1,6 @@
 """Builds ``libquant4``, the C++ library of the INT4 kernels, from ``csrc``.
 
-It is a plain shared library with a C interface, loaded by `espnet_quant4.kernels.native`: it knows
+It is a plain shared library with a C interface, loaded by `espnet_quant4.kernels.library`: it knows
 neither PyTorch nor a version of Python, so one build serves all of them. Installing the package
 builds it where there is a compiler; ``python -m espnet_quant4.kernels.build`` does so later.
 
@@ -110,19 +110,15 @@ def knows_flags(compiler: Sequence[str], flags: Sequence[str]) -> bool:
 def build(
     output: Path | None = None,
     *,
-    machine: str | None = None,
     instruction_sets: Sequence[InstructionSet] | None = None,
     extra_flags: Sequence[str] = (),
-    compiler: Sequence[str] | None = None,
 ) -> Path:
     """Compile and link the library.
 
     Args:
         output: where to; beside this file if None.
-        machine: processor, as ``platform.machine()`` names it; this one's if None.
         instruction_sets: what to compile besides plain C++; what the processor's family has if None.
         extra_flags: for compiling and linking, such as `SANITIZERS`.
-        compiler: command; `find_compiler` if None.
 
     Returns:
         The library's path. It is replaced at once, so a process that has the old one loaded goes on.
@@ -131,11 +127,11 @@ def build(
         BuildError: with the compiler's message.
     """
     output = HERE / LIBRARY if output is None else output
-    compiler = find_compiler() if compiler is None else list(compiler)
+    compiler = find_compiler()
     jobs = [(name, list(FLAGS)) for name in COMMON]
     left_out = []
     if instruction_sets is None:
-        instruction_sets = INSTRUCTION_SETS.get(machine or platform.machine(), ())
+        instruction_sets = INSTRUCTION_SETS.get(platform.machine(), ())
     for entry in instruction_sets:
         if entry.without and not knows_flags(compiler, entry.flags):
             left_out.append(f"-D{entry.without}")

@@ -116,7 +116,6 @@ class Run {
         float* cell;        // (batch, padded units)
         float* hidden;      // (batch, padded units)
         int8_t* codes[2];   // (batch, padded units): of this step and the last
-        const int8_t** rows;    // (steps at once * batch) input codes, per thread
     };
 
     void lay_out(Arena& arena) {

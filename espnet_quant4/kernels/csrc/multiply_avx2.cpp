@@ -21,19 +21,13 @@ constexpr int64_t kFrameTile = 4;   // frames that share one load of weights
 constexpr int64_t kPrefetchBytes = 2048;
 constexpr int64_t kShiftSteps = 10;  // steps (of 4 columns) between flushes of the shift-free form
 
-// Activations of one frame, prepared: a step's columns (0, 1) and (2, 3), each pair twice to fill a
-// 32-bit lane for vpbroadcastd.
-struct Prepared {
-    int32_t* pairs;  // 2 a step
-    int64_t steps;
-};
-
 inline int32_t twice(int first, int second) {
     const uint32_t pair = static_cast<uint8_t>(first) | static_cast<uint32_t>(static_cast<uint8_t>(second)) << 8;
     return static_cast<int32_t>(pair | pair << 16);
 }
 
-// Copies a frame's codes, filled up with zeros to whole vectors, and doubles each pair.
+// Prepares one frame's activations: a 32-bit number for each pair of columns, with the pair twice, to
+// fill a lane by vpbroadcastd; a step has the pairs (0, 1) and (2, 3). Zeros fill up the last step.
 void double_pairs(const int8_t* x, int64_t columns, int64_t steps, int32_t* pairs) {
     int64_t column = 0;
     for (; column + 16 <= columns; column += 16) {
@@ -138,7 +132,7 @@ inline void narrow_tile(const uint8_t* block, int64_t steps, int64_t segment_ste
 template <int B>
 inline void shift_free_tile(const uint8_t* block, int64_t block_bytes, int64_t steps,
                             int64_t segment_steps, const int32_t* mixed, const int16_t* starts,
-                            int64_t row, int64_t frame, const Sink& sink) {
+                            int64_t row, const Sink& sink) {
     const __m256i low_mask = _mm256_set1_epi8(15);
     alignas(32) int32_t kept[B][kRows];
     const bool many = steps > segment_steps;
@@ -181,8 +175,8 @@ inline void shift_free_tile(const uint8_t* block, int64_t block_bytes, int64_t s
             for (int half = 0; half < 2; ++half) {
                 int32_t* mine = kept[b] + 16 * half;
                 if (last) {
-                    drain16(sums[b][half], many ? mine : nullptr, row + kRows * b + 16 * half,
-                            frame, sink);
+                    drain16(sums[b][half], many ? mine : nullptr, row + kRows * b + 16 * half, 0,
+                            sink);
                 } else {
                     keep16(sums[b][half], mine);
                 }
@@ -224,7 +218,7 @@ int64_t segment_of(const Matrix& matrix, int activation_max, bool shift_free) {
 }
 
 void multiply_shift_free(const Matrix& matrix, int64_t begin, int64_t end, const int8_t* x,
-                         int64_t frame, int activation_max, const Sink& sink, void* scratch) {
+                         int activation_max, const Sink& sink, void* scratch) {
     const int64_t steps = kPairs.steps(matrix.columns, false);
     const int64_t block_bytes = steps * kStepBytes;
     int32_t* mixed = static_cast<int32_t*>(scratch);
@@ -260,11 +254,11 @@ void multiply_shift_free(const Matrix& matrix, int64_t begin, int64_t end, const
     int64_t block = begin;
     for (; block + 2 <= end; block += 2) {
         shift_free_tile<2>(matrix.packed + block * block_bytes, block_bytes, steps, segment, mixed,
-                           starts, block * kRows, frame, sink);
+                           starts, block * kRows, sink);
     }
     if (block < end) {
         shift_free_tile<1>(matrix.packed + block * block_bytes, block_bytes, steps, segment, mixed,
-                           starts, block * kRows, frame, sink);
+                           starts, block * kRows, sink);
     }
 }
 
@@ -338,10 +332,8 @@ int64_t scratch_bytes(int64_t columns, int64_t frames) {
 
 void multiply(const Matrix& matrix, int64_t begin, int64_t end, const int8_t* const* x,
               int64_t frames, int activation_max, const Sink& sink, void* scratch) {
-    if (!matrix.wide && activation_max <= 7 && frames <= 1) {
-        for (int64_t f = 0; f < frames; ++f) {
-            multiply_shift_free(matrix, begin, end, x[f], f, activation_max, sink, scratch);
-        }
+    if (!matrix.wide && activation_max <= 7 && frames == 1) {
+        multiply_shift_free(matrix, begin, end, x[0], activation_max, sink, scratch);
         return;
     }
     for (int64_t f = 0; f < frames; f += kFramesAtOnce) {
