@@ -21,6 +21,7 @@ from espnet2.bin.asr_inference import Speech2Text
 
 from espnet_quant4.int4 import use_int4
 from espnet_quant4.int4.lstm import Int4LSTM
+from espnet_quant4.kernels.native import NativeLSTM
 from espnet_quant4.nn import QuantLSTM
 
 TIE = 1e-5
@@ -28,8 +29,7 @@ TIE = 1e-5
 
 def compare_codes(lstm: QuantLSTM, x: torch.Tensor, totals: dict) -> None:
     """Compare the codes of all layers, step by step, on one utterance ``(1, T, input_size)``."""
-    whole = Int4LSTM.from_quantized(lstm)
-    directions = whole.directions
+    directions = 2 if lstm.bidirectional else 1
     frames = x.size(1)
     source = x.transpose(0, 1)
     for layer in range(lstm.num_layers):
@@ -66,19 +66,12 @@ def compare_direction(
     single: QuantLSTM, int4: Int4LSTM, d: int, source: torch.Tensor, hidden: torch.Tensor,
     order: list[int], totals: dict,
 ) -> None:  # fmt: skip
-    """Run one direction's steps side by side: all steps as a batch, each from the emulated state."""
+    """Compare one direction, each step from the emulated hidden state and our own cell state."""
     name = "l0_reverse" if d else "l0"
     quantizer = single.quantizers[name]["hidden"]
     weights = int4.layers()[0][d]
     scale = float(quantizer.clip()) / quantizer.max_code
-    # Emulated cell states follow from the emulated hidden states: recompute them step by step.
-    from espnet_quant4.kernels.native import NativeLSTM
-
-    step = NativeLSTM(1, 1, int4.input_size, int4.hidden_size)
-    step.set_direction(
-        0, 0, weights.weight_ih, weights.weight_ih_max, weights.scale_ih, weights.weight_hh,
-        weights.weight_hh_max, weights.scale_hh, weights.bias, weights.hidden_clip, weights.hidden_max,
-    )  # fmt: skip
+    step = NativeLSTM.from_layers([[weights]], int4.input_size)
     size = int4.hidden_size
     cell, last = torch.zeros(1, 1, size), torch.zeros(1, 1, size)
     for frame in order:

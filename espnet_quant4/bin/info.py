@@ -67,10 +67,12 @@ def _describe(
 
 def _float32_elements(name: str, tensor: Any, descriptions: dict[str, Any]) -> int:
     """Return how many numbers of the float model a tensor stands for; 0 for what training added."""
+    from espnet_quant4.int4.model_file import BPE_MODEL
+
     found = descriptions.get(name)
     if found is not None:
         return found["shape"][0] * found["shape"][1] if found["role"] == "weight" else 0
-    if name == "bpemodel" or name.startswith("normalize."):
+    if name == BPE_MODEL or name.startswith("normalize."):
         return 0
     # An LSTM of the float model has two biases, which are stored as their sum.
     is_sum = name.rpartition(".")[2].startswith("bias_l")

@@ -47,8 +47,7 @@ def transcribe(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from espnet_quant4.int4.audio import AudioError, sampling_rate_of
-    from espnet_quant4.int4.file_format import Int4FileError
+    from espnet_quant4.int4.audio import read_audio, sampling_rate_of
     from espnet_quant4.int4.model_file import load
 
     if args.num_threads:
@@ -59,7 +58,7 @@ def transcribe(args: argparse.Namespace) -> int:
             from espnet_quant4.int4.streaming import StreamingRecognizer
 
             streaming = StreamingRecognizer(recognizer)
-    except (Int4FileError, ValueError) as error:
+    except ValueError as error:
         print(f"espnet-quant4 transcribe: {error}", file=sys.stderr)
         return 1
     rate = sampling_rate_of(recognizer.asr_train_args.frontend_conf)
@@ -68,15 +67,22 @@ def transcribe(args: argparse.Namespace) -> int:
     for name in tqdm(names, unit="file", disable=len(names) < 2 or not sys.stderr.isatty()):
         start = time.perf_counter()
         try:
+            samples = read_audio(name, rate, args.channel)
             if args.chunk_seconds is None:
-                found = _recognize(recognizer, name, rate, args.channel)
+                recognized = _recognize(recognizer, samples)
             else:
-                found = _stream(streaming, name, rate, args.channel, args.chunk_seconds)
-        except (AudioError, ValueError) as error:
+                recognized = _stream(streaming, samples, rate, args.chunk_seconds)
+        except ValueError as error:
             print(f"espnet-quant4 transcribe: {name}: {error}", file=sys.stderr)
             failed = True
             continue
-        found["processing_seconds"] = round(time.perf_counter() - start, 3)
+        found = {
+            "file": name,
+            **recognized,
+            "start": 0.0,
+            "end": round(len(samples) / rate, 3),
+            "processing_seconds": round(time.perf_counter() - start, 3),
+        }
         if args.format == "json":
             print(json.dumps(found, ensure_ascii=False), flush=True)
         else:
@@ -92,36 +98,18 @@ def _names(given: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-def _recognize(recognizer: Any, name: str, rate: int, channel: int | None) -> dict[str, Any]:
-    from espnet_quant4.int4.audio import read_audio
-
-    samples = read_audio(name, rate, channel)
+def _recognize(recognizer: Any, samples: Any) -> dict[str, Any]:
     text, tokens, _, hypothesis = recognizer(samples)[0]
-    return {
-        "file": name,
-        "text": text or "",
-        "tokens": tokens,
-        "score": round(float(hypothesis.score), 4),
-        "start": 0.0,
-        "end": round(len(samples) / rate, 3),
-    }
+    return {"text": text or "", "tokens": tokens, "score": round(float(hypothesis.score), 4)}
 
 
-def _stream(
-    streaming: Any, name: str, rate: int, channel: int | None, seconds: float
-) -> dict[str, Any]:
-    from espnet_quant4.int4.audio import read_audio
-
-    samples = read_audio(name, rate, channel)
+def _stream(streaming: Any, samples: Any, rate: int, seconds: float) -> dict[str, Any]:
     step = max(1, round(seconds * rate))
     streaming.reset()
     for start in range(0, len(samples), step):
         streaming.accept(samples[start : start + step], is_last=start + step >= len(samples))
     return {
-        "file": name,
         "text": streaming.text(),
         "tokens": streaming.tokens(),
         "token_start": [round(t, 3) for t in streaming.token_seconds(rate)],
-        "start": 0.0,
-        "end": round(len(samples) / rate, 3),
     }

@@ -7,12 +7,11 @@ import torch
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_native,
     is_ready,
-    quantizer_of,
 )
 from espnet_quant4.kernels import native
 from espnet_quant4.nn import QuantEmbedding
+from espnet_quant4.nn.quantized_module import get_quantizer
 
 
 class Int4Embedding(Int4Module):
@@ -32,13 +31,13 @@ class Int4Embedding(Int4Module):
     @staticmethod
     def can_convert(embedding: QuantEmbedding) -> bool:
         """Whether the table is quantized, with clips that are set."""
-        return is_ready([quantizer_of(embedding, "weight")])
+        return is_ready([get_quantizer(embedding.quantizers, "weight")])
 
     @classmethod
     def from_quantized(cls, embedding: QuantEmbedding) -> Int4Embedding:
         """Return the codes of a trained table."""
         built = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx)
-        quantizer = quantizer_of(embedding, "weight")
+        quantizer = get_quantizer(embedding.quantizers, "weight")
         assert quantizer is not None
         built.add_weight("weight", quantizer, embedding.weight)
         return built
@@ -63,7 +62,7 @@ class Int4Embedding(Int4Module):
                 f"Int4Embedding: ids {int(input.min())} to {int(input.max())}; valid are 0 to "
                 f"{self.num_embeddings - 1}."
             )
-        if is_native():
+        if native.is_available():
             bits = self.descriptions["weight"]["bits"]
             scale = self.weight_scale.float()
             return native.embedding(self.weight, self.embedding_dim, bits, scale, input.long())

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 from espnet_quant4.int4.packing import pack, unpack
-from espnet_quant4.kernels import native
-from espnet_quant4.nn.quantized_module import QuantizedModule
 from espnet_quant4.quantizers import Quantizer
 
 Description = dict[str, Any]
@@ -120,11 +118,6 @@ class Int4Module(torch.nn.Module):
         return super().train(False)
 
 
-def is_native() -> bool:
-    """Whether the C++ kernels compute; warns once where they are not built."""
-    return native.is_available()
-
-
 def plain_input(x: torch.Tensor, name: str) -> torch.Tensor:
     """Return an activation as contiguous float32 without a gradient; as it is where it is that.
 
@@ -154,13 +147,3 @@ def is_ready(quantizers: list[Quantizer | None]) -> bool:
         q is not None and not q.calibrating and (q.role == "weight" or q.is_calibrated)
         for q in quantizers
     )
-
-
-def quantizer_of(module: QuantizedModule, *path: str) -> Quantizer | None:
-    """Return the quantizer at a path such as ``("l0", "weight_ih")`` of a module, or None."""
-    found: Any = module.quantizers
-    for name in path:
-        if name not in found:
-            return None
-        found = found[name]
-    return found if isinstance(found, Quantizer) else None

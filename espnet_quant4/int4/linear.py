@@ -10,14 +10,13 @@ import torch
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_native,
     is_ready,
     plain_input,
-    quantizer_of,
 )
-from espnet_quant4.kernels import int4_reference
+from espnet_quant4.kernels import int4_reference, native
 from espnet_quant4.kernels.native import NativeLinear
 from espnet_quant4.nn import QuantLinear
+from espnet_quant4.nn.quantized_module import get_quantizer
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,18 @@ class Int4Linear(Int4Module):
     @staticmethod
     def can_convert(linear: QuantLinear) -> bool:
         """Whether weight and input of a layer are quantized, with clips that are set."""
-        return is_ready([quantizer_of(linear, "weight"), quantizer_of(linear, "input")])
+        return is_ready(
+            [get_quantizer(linear.quantizers, "weight"), get_quantizer(linear.quantizers, "input")]
+        )
 
     @classmethod
     def from_quantized(cls, linear: QuantLinear) -> Int4Linear:
         """Return the codes of a trained layer."""
         built = cls(linear.in_features, linear.out_features, linear.bias is not None)
-        weight, x = quantizer_of(linear, "weight"), quantizer_of(linear, "input")
+        weight, x = (
+            get_quantizer(linear.quantizers, "weight"),
+            get_quantizer(linear.quantizers, "input"),
+        )
         assert weight is not None and x is not None
         built.add_weight("weight", weight, linear.weight)
         built.add_activation("input", x)
@@ -76,10 +80,10 @@ class Int4Linear(Int4Module):
         codes = self.codes("weight")
         scale = (self.row_scale("weight") * self.activation_scale("input")).contiguous()
         bias = None if self.bias is None else self.bias.float().contiguous()
-        native = None
-        if is_native():
-            native = NativeLinear(codes, self.max_code("weight"), scale, bias)
-        return Kernels(native, codes, scale, bias, self.clip("input"), self.max_code("input"))
+        packed = None
+        if native.is_available():
+            packed = NativeLinear(codes, self.max_code("weight"), scale, bias)
+        return Kernels(packed, codes, scale, bias, self.clip("input"), self.max_code("input"))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)`` float32.

@@ -10,16 +10,14 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_native,
     is_ready,
     plain_input,
-    quantizer_of,
 )
-from espnet_quant4.kernels import int4_reference
+from espnet_quant4.kernels import int4_reference, native
 from espnet_quant4.kernels.int4_reference import DirectionCodes
 from espnet_quant4.kernels.native import NativeLSTM
 from espnet_quant4.nn import QuantLSTM
-from espnet_quant4.nn.lstm import HAS_LENGTHS, States, check_lengths, pack_like
+from espnet_quant4.nn.lstm import HAS_LENGTHS, States, check_lengths, direction_names, pack_like
 
 Layers = list[list[DirectionCodes]]
 
@@ -66,17 +64,17 @@ class Int4LSTM(Int4Module):
 
     def direction_names(self) -> list[str]:
         """Return the names of all layers and directions: ``l0``, ``l0_reverse``, ``l1``, ...."""
-        endings = ("", "_reverse") if self.bidirectional else ("",)
-        return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
+        return all_direction_names(self)
 
     @staticmethod
     def can_convert(lstm: QuantLSTM) -> bool:
         """Whether all weights, the input and all hidden states are quantized, with clips set."""
-        names = [f"l{i}{end}" for i in range(lstm.num_layers)
-                 for end in (("", "_reverse") if lstm.bidirectional else ("",))]  # fmt: skip
-        tensors = ("weight_ih", "weight_hh", "hidden")
-        needed = [quantizer_of(lstm, name, tensor) for name in names for tensor in tensors]
-        return is_ready([*needed, quantizer_of(lstm, "l0", "input")])
+        needed = [
+            lstm.quantizer(name, tensor)
+            for name in all_direction_names(lstm)
+            for tensor in ("weight_ih", "weight_hh", "hidden")
+        ]
+        return is_ready([*needed, lstm.quantizer("l0", "input")])
 
     @classmethod
     def _shaped_like(cls, lstm: QuantLSTM) -> Int4LSTM:
@@ -90,11 +88,11 @@ class Int4LSTM(Int4Module):
         built = cls._shaped_like(lstm)
         for name in built.direction_names():
             for tensor in ("weight_ih", "weight_hh"):
-                quantizer = quantizer_of(lstm, name, tensor)
+                quantizer = lstm.quantizer(name, tensor)
                 assert quantizer is not None
                 weight = getattr(lstm, f"{tensor}_{name}")
                 built.add_weight(f"{tensor}_{name}", quantizer, weight)
-            hidden = quantizer_of(lstm, name, "hidden")
+            hidden = lstm.quantizer(name, "hidden")
             assert hidden is not None
             built.add_activation(f"hidden_{name}", hidden)
             bias = torch.zeros(4 * lstm.hidden_size)
@@ -102,7 +100,7 @@ class Int4LSTM(Int4Module):
                 for kind in ("bias_ih", "bias_hh"):
                     bias = bias + getattr(lstm, f"{kind}_{name}").detach().float().cpu()
             setattr(built, f"bias_{name}", bias)
-        x = quantizer_of(lstm, "l0", "input")
+        x = lstm.quantizer("l0", "input")
         assert x is not None
         built.add_activation("input_l0", x)
         return built
@@ -117,27 +115,17 @@ class Int4LSTM(Int4Module):
     # ---- kernels ----------------------------------------------------------------------------
 
     def make_kernels(self) -> Kernels:
-        layers = self.layers()
-        native = None
-        if is_native():
-            directions = len(layers[0])
-            native = NativeLSTM(self.num_layers, directions, self.input_size, self.hidden_size)
-            for layer, entries in enumerate(layers):
-                for d, e in enumerate(entries):
-                    native.set_direction(
-                        layer, d, e.weight_ih, e.weight_ih_max, e.scale_ih, e.weight_hh,
-                        e.weight_hh_max, e.scale_hh, e.bias, e.hidden_clip, e.hidden_max,
-                    )  # fmt: skip
-            layers = []
-        return Kernels(native, layers, self.clip("input_l0"), self.max_code("input_l0"))
+        layers, packed = self.layers(), None
+        if native.is_available():
+            packed, layers = NativeLSTM.from_layers(layers, self.input_size), []
+        return Kernels(packed, layers, self.clip("input_l0"), self.max_code("input_l0"))
 
     def layers(self) -> Layers:
         """Return the codes and scales of all layers."""
-        names = self.direction_names()
         layers: Layers = []
         inputs = ["input_l0"]
-        for first in range(0, len(names), self.directions):
-            here = names[first : first + self.directions]
+        for layer in range(self.num_layers):
+            here = direction_names(layer, self.bidirectional)
             layers.append([self._direction(name, inputs) for name in here])
             inputs = [f"hidden_{name}" for name in here]
         return layers
@@ -299,3 +287,12 @@ class Int4LSTM(Int4Module):
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
             f"bidirectional={self.bidirectional}, weight_bits={bits}"
         )
+
+
+def all_direction_names(lstm: QuantLSTM | Int4LSTM) -> list[str]:
+    """Return the names of all layers and directions of a stack, in the order of its states."""
+    return [
+        name
+        for layer in range(lstm.num_layers)
+        for name in direction_names(layer, lstm.bidirectional)
+    ]

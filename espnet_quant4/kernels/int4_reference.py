@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from espnet_quant4.kernels.reference import lstm_cell, reverse_padded
+from espnet_quant4.kernels.reference import lstm_cell, reverse_padded, round_to_codes
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def quantize(x: torch.Tensor, clip: float, max_code: int) -> torch.Tensor:
     Raises:
         ValueError: for NaN, which has no code.
     """
-    limit = torch.tensor(clip, dtype=torch.float32)
-    codes = (x.float().clamp(-limit, limit) / (limit / max_code)).round_()
+    # As a tensor, for the scale to be a float32 quotient as in training.
+    codes = round_to_codes(x.float(), torch.tensor(clip, dtype=torch.float32), max_code)
     if bool(codes.isnan().any()):
         raise ValueError("the input holds NaN, which has no code; check where it comes from.")
     return codes.to(torch.int8)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from espnet_quant4.kernels.int4_reference import DirectionCodes
 from espnet_quant4.kernels.library import (
     INTERFACE_VERSION,
     LSTMCall,
@@ -37,6 +38,17 @@ _NOT_A_NUMBER = 3
 _INVALID = 1
 
 
+def _check_tensor(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: Sequence[int]
+) -> None:
+    if tensor.dtype != dtype or not tensor.is_cpu:
+        raise TypeError(
+            f"{name}: {tensor.dtype} on {tensor.device}; the INT4 kernels take {dtype} on cpu."
+        )
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {tuple(shape)}.")
+
+
 def _pointer(
     name: str, tensor: torch.Tensor | None, dtype: torch.dtype, shape: Sequence[int]
 ) -> int | None:
@@ -47,12 +59,7 @@ def _pointer(
     """
     if tensor is None:
         return None
-    if tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise TypeError(
-            f"{name}: {tensor.dtype} on {tensor.device}; the INT4 kernels take {dtype} on cpu."
-        )
-    if tuple(tensor.shape) != tuple(shape):
-        raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {tuple(shape)}.")
+    _check_tensor(name, tensor, dtype, shape)
     if not tensor.is_contiguous():
         raise ValueError(f"{name}: strides {tensor.stride()}; call contiguous() first.")
     return tensor.data_ptr()
@@ -213,6 +220,26 @@ class NativeLSTM:
             )
         self._destroy, self._run = library.quant4_lstm_destroy, library.quant4_lstm_run
 
+    @classmethod
+    def from_layers(
+        cls,
+        layers: Sequence[Sequence[DirectionCodes]],
+        input_size: int,
+        instruction_set: int | None = None,
+    ) -> NativeLSTM:
+        """Return the stack of these layers, each with an entry a direction.
+
+        Raises:
+            TypeError, ValueError: for tensors or numbers that do not fit.
+        """
+        hidden_size = layers[0][0].weight_hh.size(1)
+        built = cls(len(layers), len(layers[0]), input_size, hidden_size, instruction_set)
+        for layer, directions in enumerate(layers):
+            for direction, codes in enumerate(directions):
+                # Not asdict(), which would copy the tensors.
+                built.set_direction(layer, direction, **vars(codes))
+        return built
+
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._destroy(self._handle)
@@ -347,12 +374,7 @@ class NativeLSTM:
 
 
 def _strided_pointer(name: str, tensor: torch.Tensor, shape: Sequence[int]) -> int:
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise TypeError(
-            f"{name}: {tensor.dtype} on {tensor.device}; the INT4 kernels take torch.float32 on cpu."
-        )
-    if tuple(tensor.shape) != tuple(shape):
-        raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {tuple(shape)}.")
+    _check_tensor(name, tensor, torch.float32, shape)
     if tensor.stride(-1) != 1 and tensor.size(-1) > 1:
         raise ValueError(f"{name}: strides {tensor.stride()}; the last one has to be 1.")
     return tensor.data_ptr()

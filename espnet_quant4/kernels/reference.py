@@ -1,4 +1,4 @@
-"""The definition of one LSTM layer with a quantized recurrence, in plain PyTorch.
+"""The definition of rounding and of one LSTM layer with a quantized recurrence, in plain PyTorch.
 
 Every faster form in this package is held against this file. The cell is that of ``torch.nn.LSTM``
 (gate order i, f, g, o); the one addition is that the hidden state is quantized before it is used
@@ -13,6 +13,17 @@ from collections.abc import Callable
 import torch
 
 Quantize = Callable[[torch.Tensor], torch.Tensor]
+
+
+def round_to_codes(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
+    """Return ``round_half_even(clamp(x, -clip, clip) / scale)`` in float32, NaN staying NaN.
+
+    Args:
+        x: any shape, float32.
+        clip: broadcastable to ``x``, above 0.
+        max_code: largest code, ``2^(bits-1) - 1``.
+    """
+    return (x.clamp(-clip, clip) / (clip / max_code)).round_()
 
 
 def reverse_padded(sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         return [(f"l{layer}", "lstm") for layer in range(self.num_layers)]
 
     def _directions(self, layer: int) -> list[str]:
-        return [f"l{layer}", f"l{layer}_reverse"][: 2 if self.bidirectional else 1]
+        return direction_names(layer, self.bidirectional)
 
     def set_quantizers(
         self, suffix: str, specifications: Mapping[str, Specification | None]
@@ -78,13 +78,14 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         self.quantizers.to(self.weight_ih_l0.device)
         self.quantizers.train(self.training)
 
-    def _quantizer(self, direction: str, tensor: str) -> Quantizer | None:
+    def quantizer(self, direction: str, tensor: str) -> Quantizer | None:
+        """Return the quantizer of a tensor of one direction, such as ``l0_reverse``, or None."""
         if direction not in self.quantizers:
             return None
         return get_quantizer(self.quantizers[direction], tensor)
 
     def _hidden_quantizers(self, layer: int) -> list[Quantizer | None]:
-        return [self._quantizer(direction, "hidden") for direction in self._directions(layer)]
+        return [self.quantizer(direction, "hidden") for direction in self._directions(layer)]
 
     @property
     def is_float(self) -> bool:
@@ -217,7 +218,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         valid = None
         if lengths is not None:
             valid = torch.arange(frames, device=x.device).unsqueeze(1) < lengths
-        x = quantize_activation(self._quantizer(f"l{layer}", "input"), x, valid)
+        x = quantize_activation(self.quantizer(f"l{layer}", "input"), x, valid)
 
         names = self._directions(layer)
         weights = [self._quantized_weights(name) for name in names]
@@ -256,7 +257,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
     def _quantized_weights(self, name: str) -> list[torch.Tensor]:
         """Return the parameters of a layer and direction in the order of ``torch.lstm``."""
         weights = [
-            quantize_weight(self._quantizer(name, tensor), getattr(self, f"{tensor}_{name}"))
+            quantize_weight(self.quantizer(name, tensor), getattr(self, f"{tensor}_{name}"))
             for tensor in ("weight_ih", "weight_hh")
         ]
         if self.bias:
@@ -344,6 +345,11 @@ def pack_like(padded: torch.Tensor, like: PackedSequence, batch_first: bool) -> 
     return PackedSequence(
         packed.data, packed.batch_sizes, like.sorted_indices, like.unsorted_indices
     )
+
+
+def direction_names(layer: int, bidirectional: bool) -> list[str]:
+    """Return how the names of a layer's parameters end: ``l0``, and ``l0_reverse`` for backward."""
+    return [f"l{layer}", f"l{layer}_reverse"][: 2 if bidirectional else 1]
 
 
 def is_backward(name: str) -> bool:

@@ -6,16 +6,15 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.reference import round_to_codes
 
-def round_to_codes(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
-    """Return ``round_half_even(clamp(x, -clip, clip) / scale)`` in float32, NaN staying NaN.
-
-    Args:
-        x: any shape, float32.
-        clip: broadcastable to ``x``, above 0.
-        max_code: largest code, ``2^(bits-1) - 1``.
-    """
-    return (x.clamp(-clip, clip) / (clip / max_code)).round_()
+__all__ = [
+    "ClippedStraightThrough",
+    "FullStraightThrough",
+    "LearnedClip",
+    "round_to_codes",
+    "round_to_grid",
+]
 
 
 def round_to_grid(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:

@@ -46,15 +46,7 @@ def random_layers(
 
 
 def pack(layers: list[list[DirectionCodes]], inputs: int, number: int) -> native.NativeLSTM:
-    hidden = layers[0][0].weight_hh.size(1)
-    lstm = native.NativeLSTM(len(layers), len(layers[0]), inputs, hidden, number)
-    for i, directions in enumerate(layers):
-        for d, e in enumerate(directions):
-            lstm.set_direction(
-                i, d, e.weight_ih, e.weight_ih_max, e.scale_ih, e.weight_hh, e.weight_hh_max,
-                e.scale_hh, e.bias, e.hidden_clip, e.hidden_max,
-            )  # fmt: skip
-    return lstm
+    return native.NativeLSTM.from_layers(layers, inputs, number)
 
 
 sizes = st.one_of(st.sampled_from([1, 15, 16, 17, 32, 48]), st.integers(1, 40))
