@@ -45,7 +45,7 @@ run --stage 1 --stop_stage 1
 # Short utterances of each part: the test covers the stages, not the data.
 for part in train:12 dev:3 test:3; do
     folder=$out/data/${part%:*}
-    awk 'NF >= 3 && NF <= 7' "$folder/text" | head -n "${part#*:}" > "$folder/text.part"
+    awk -v n="${part#*:}" 'NF >= 3 && NF <= 7 && kept++ < n' "$folder/text" > "$folder/text.part"
     mv "$folder/text.part" "$folder/text"
     for table in wav.scp utt2spk; do
         awk 'NR == FNR { keep[$1]; next } $1 in keep' "$folder/text" "$folder/$table" \
