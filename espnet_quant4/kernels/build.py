@@ -26,7 +26,16 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "csrc"
 LIBRARY = "libquant4.dylib" if sys.platform == "darwin" else "libquant4.so"
 
-COMMON = ("dispatch", "linear", "lstm", "threads", "embedding", "limits", "multiply_generic")
+COMMON = (
+    "dispatch",
+    "linear",
+    "lstm",
+    "lstm_training",
+    "threads",
+    "embedding",
+    "limits",
+    "multiply_generic",
+)
 # The float part rounds as it stands: no -ffast-math.
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from espnet_quant4.kernels import build
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 SWITCH = "ESPNET_QUANT4_INSTRUCTION_SET"
 
 
@@ -83,6 +83,8 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
         ),
     ),
     "quant4_lstm_run": (c_int, (c_void_p, ctypes.POINTER(LSTMCall))),
+    "quant4_lstm_training_forward": (c_int, (c_int64, c_void_p, c_void_p)),
+    "quant4_lstm_training_backward": (c_int, (c_int64, c_void_p, c_void_p)),
     "quant4_quantize": (c_int, (c_int64, c_void_p, c_int64, c_float, c_int64, c_void_p)),
     "quant4_embedding_run": (
         c_int,

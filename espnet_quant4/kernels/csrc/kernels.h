@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "training_kernels.h"
+
 namespace quant4 {
 
 // A weight matrix in the layout of one instruction set.
@@ -51,6 +53,7 @@ struct Kernels {
     // codes = round_half_even(clamp(x, -clip, clip) / (clip / max_code)); returns whether all x
     // are numbers.
     bool (*quantize)(const float* x, int64_t count, float clip, int max_code, int8_t* codes);
+    const TrainingKernels* training;
 };
 
 constexpr int64_t kUnitsPerBlock = 16;

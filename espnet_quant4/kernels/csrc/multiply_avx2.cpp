@@ -10,6 +10,7 @@
 
 #include "elementwise.h"
 #include "layout.h"
+#include "training_steps.h"
 
 namespace quant4 {
 namespace {
@@ -353,7 +354,7 @@ void pack(const int8_t* codes, int64_t rows, int64_t columns, bool wide, uint8_t
 }  // namespace
 
 const Kernels kAvx2Kernels{"avx2",   kRows,    packed_bytes, pack,
-                           scratch_bytes, multiply, cell_update,  quantize_row};
+                           scratch_bytes, multiply, cell_update,  quantize_row, &kTrainingKernels};
 
 }  // namespace quant4
 

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "multiply_quads.h"
+#include "training_steps.h"
 
 #ifndef QUANT4_DPBUSD_512  // a test replaces it where the processor lacks the instruction
 #define QUANT4_DPBUSD_512(sums, weights, x) \
@@ -43,7 +44,7 @@ struct Avx512Vnni {
 const Kernels kAvx512VnniKernels{"avx512_vnni",      kQuadRows,
                                  quad_packed_bytes,  quad_pack,
                                  quad_scratch_bytes, quad_multiply<Avx512Vnni>,
-                                 cell_update,        quantize_row};
+                                 cell_update,        quantize_row, &kTrainingKernels};
 
 }  // namespace quant4
 

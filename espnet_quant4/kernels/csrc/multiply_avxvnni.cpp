@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "multiply_quads.h"
+#include "training_steps.h"
 
 #ifndef QUANT4_DPBUSD_256  // a test replaces it where the processor lacks the instruction
 #define QUANT4_DPBUSD_256 _mm256_dpbusd_avx_epi32
@@ -40,7 +41,7 @@ struct AvxVnni {
 const Kernels kAvxVnniKernels{"avx_vnni",         kQuadRows,
                               quad_packed_bytes,  quad_pack,
                               quad_scratch_bytes, quad_multiply<AvxVnni>,
-                              cell_update,        quantize_row};
+                              cell_update,        quantize_row, &kTrainingKernels};
 
 }  // namespace quant4
 

@@ -4,6 +4,7 @@
 
 #include "elementwise.h"
 #include "layout.h"
+#include "training_steps.h"
 
 namespace quant4 {
 namespace {
@@ -55,6 +56,6 @@ void multiply(const Matrix& matrix, int64_t begin, int64_t end, const int8_t* co
 }  // namespace
 
 const Kernels kGenericKernels{"generic",     kRows,    packed_bytes, pack,
-                              scratch_bytes, multiply, cell_update,  quantize_row};
+                              scratch_bytes, multiply, cell_update,  quantize_row, &kTrainingKernels};
 
 }  // namespace quant4

@@ -4,6 +4,7 @@
 #include <arm_neon.h>
 
 #include "multiply_quads.h"
+#include "training_steps.h"
 
 namespace quant4 {
 namespace {
@@ -32,7 +33,7 @@ struct Neon {
 const Kernels kNeonKernels{"neon_dot",         kQuadRows,
                            quad_packed_bytes,  quad_pack,
                            quad_scratch_bytes, quad_multiply<Neon>,
-                           cell_update,        quantize_row};
+                           cell_update,        quantize_row, &kTrainingKernels};
 
 }  // namespace quant4
 

@@ -77,6 +77,59 @@ typedef struct {
 
 QUANT4_API int quant4_lstm_run(const void* lstm, const quant4_lstm_call* call);
 
+// ---- training ------------------------------------------------------------------------------
+
+// How the hidden state of a direction is quantized. rule: 0 not at all; the others name the gradient
+// (GradientRule in training_kernels.h).
+typedef struct {
+    float clip;
+    int64_t max_code;
+    int64_t rule;
+} quant4_hidden_quantizer;
+
+typedef struct {
+    int64_t frames, batch, directions, hidden_size;
+    const int64_t* lengths;  // (batch), each 1..frames; null: all are `frames`
+    quant4_hidden_quantizer quantizers[2];
+    int64_t threads;
+} quant4_lstm_training_shape;
+
+// One layer, all directions. What lies past a length becomes zero in `hidden` and `quantized`, and is
+// not touched elsewhere.
+typedef struct {
+    float* gates;  // (frames, batch, directions, 4 hidden_size): input products and biases; activated
+    const float* weight_hh;          // (directions, 4 hidden_size, hidden_size)
+    const float* initial_quantized;  // (directions, batch, hidden_size), or null: zeros
+    const float* initial_cell;       // (directions, batch, hidden_size)
+    float* hidden;     // (frames, batch, directions, hidden_size) before quantization, or null
+    float* quantized;  // the same after it, or null; not both null
+    float* cell;       // (frames, batch, directions, hidden_size)
+    float* final_hidden;  // (directions, batch, hidden_size)
+    float* final_cell;
+} quant4_lstm_training_forward_call;
+
+typedef struct {
+    const float* gates;  // as forward left them
+    const float* cell;
+    const float* weight_hh;
+    const float* initial_cell;
+    const float* output_gradient;        // (frames, batch, directions, hidden_size), or null
+    int64_t output_is_quantized;         // whether that is of `quantized`, or of `hidden`
+    const float* final_hidden_gradient;  // (directions, batch, hidden_size), or null
+    float* cell_gradient;   // (directions, batch, hidden_size): of the final cell; of the initial one
+    float* gate_gradients;  // (frames, batch, directions, 4 hidden_size): zeros past the lengths
+    float* initial_quantized_gradient;  // (directions, batch, hidden_size), or null
+    float* bias_gradient;   // (directions, 4 hidden_size): added to
+    double* clip_gradient;  // (directions): added to
+} quant4_lstm_training_backward_call;
+
+QUANT4_API int quant4_lstm_training_forward(int64_t instruction_set,
+                                            const quant4_lstm_training_shape* shape,
+                                            const quant4_lstm_training_forward_call* call);
+QUANT4_API int quant4_lstm_training_backward(int64_t instruction_set,
+                                             const quant4_lstm_training_shape* shape,
+                                             const quant4_lstm_training_backward_call* call);
+
 // ---- other ---------------------------------------------------------------------------------
 
 // codes = round_half_even(clamp(x, -clip, clip) / (clip / max_code))

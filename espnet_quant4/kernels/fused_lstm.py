@@ -1,0 +1,258 @@
+"""Training of one quantized LSTM layer as one autograd function.
+
+Forward: one matrix product gives all input gates, then the C++ recurrence activates them in place.
+Backward: the C++ recurrence gives the gradients of all gates, and one matrix product each gives those of
+input, input weight and recurrent weight. Between the two it keeps, for every frame and cell, the four
+activated gates, the cell state and the output, as PyTorch's own LSTM does; everything else is computed
+again. Definition: `espnet_quant4.kernels.reference.lstm_recurrence`, with autograd.
+
+Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, as in ``torch.nn.LSTM``; straight-through
+gradients as in Fasoli et al., Interspeech 2021, section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from espnet_quant4.kernels import training
+from espnet_quant4.kernels.gradient_rules import GradientRule
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What of a layer is not a tensor with a gradient.
+
+    Attributes:
+        max_codes: largest code of each direction's hidden state; anything where it is not quantized.
+        rules: the gradient of each direction's hidden quantizer.
+        lengths: ``(B,)`` int64 on the CPU, each in ``1..T``; None: all are ``T``.
+        quantized_output: whether the layer puts out hidden states after quantization.
+        observed: whether to give back the hidden states before quantization too, without gradient.
+    """
+
+    max_codes: tuple[int, ...]
+    rules: tuple[GradientRule, ...]
+    lengths: torch.Tensor | None = None
+    quantized_output: bool = False
+    observed: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        """Whether no direction quantizes its hidden state."""
+        return all(rule == GradientRule.NONE for rule in self.rules)
+
+
+Outputs = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
+
+
+def lstm_layer(
+    x: torch.Tensor,
+    weight_ih: torch.Tensor,
+    weight_hh: torch.Tensor,
+    bias: torch.Tensor | None,
+    initial_quantized: torch.Tensor | None,
+    initial_cell: torch.Tensor | None,
+    clips: torch.Tensor,
+    layer: Layer,
+) -> Outputs:
+    """Run one layer, all its directions, in float32 on the CPU.
+
+    Args:
+        x: ``(T, B, I)``, quantized already where it is to be.
+        weight_ih: ``(D, 4 * H, I)``, likewise; gates in the order i, f, g, o.
+        weight_hh: ``(D, 4 * H, H)``, likewise.
+        bias: ``(D, 4 * H)``, the sum of both biases, or None.
+        initial_quantized: ``(D, B, H)``, hidden states that the first steps read; zeros if None.
+        initial_cell: ``(D, B, H)``; zeros if None.
+        clips: ``(D,)``, of the hidden states; it gets a gradient where a rule learns it.
+        layer: the rest.
+
+    Returns:
+        The output ``(T, B, D * H)``, zeros past the lengths; the hidden states before quantization if
+        ``layer.observed``; the final hidden states before quantization and the final cell states
+        ``(D, B, H)``.
+
+    Raises:
+        RuntimeError: for sizes that do not fit.
+        ValueError: for lengths or clips out of range.
+    """
+    return _LSTMLayer.apply(
+        x, weight_ih, weight_hh, bias, initial_quantized, initial_cell, clips, layer
+    )
+
+
+class _LSTMLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight_ih: torch.Tensor,
+        weight_hh: torch.Tensor,
+        bias: torch.Tensor | None,
+        initial_quantized: torch.Tensor | None,
+        initial_cell: torch.Tensor | None,
+        clips: torch.Tensor,
+        layer: Layer,
+    ) -> Outputs:
+        frames, batch, _ = x.shape
+        directions, rows, hidden_size = weight_hh.shape
+        states = (directions, batch, hidden_size)
+        x, weight_hh = x.contiguous(), weight_hh.contiguous()
+        flat_x, flat_weight = x.flatten(0, 1), weight_ih.flatten(0, 1)
+        if bias is None:
+            gates = flat_x @ flat_weight.t()
+        else:
+            gates = torch.addmm(bias.flatten(), flat_x, flat_weight.t())
+        gates = gates.view(frames, batch, directions, rows)
+        if initial_cell is None:
+            initial_cell = x.new_zeros(states)
+        initial_cell = initial_cell.contiguous()
+        if initial_quantized is not None:
+            initial_quantized = initial_quantized.contiguous()
+
+        cell = x.new_empty(frames, batch, directions, hidden_size)
+        output = torch.empty_like(cell)
+        quantized = hidden = None
+        if layer.quantized_output and not layer.is_float:
+            quantized = output
+            hidden = torch.empty_like(cell) if layer.observed else None
+        else:
+            hidden = output
+        final_hidden, final_cell = x.new_empty(states), x.new_empty(states)
+        training.lstm_forward(
+            clips,
+            layer,
+            gates=gates,
+            weight_hh=weight_hh,
+            initial_quantized=initial_quantized,
+            initial_cell=initial_cell,
+            hidden=hidden,
+            quantized=quantized,
+            cell=cell,
+            final_hidden=final_hidden,
+            final_cell=final_cell,
+        )
+        output = output.flatten(2)
+        ctx.layer, ctx.has_bias = layer, bias is not None
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(
+            x, weight_ih, weight_hh, gates, cell, output, initial_quantized, initial_cell, clips
+        )
+        observed = None
+        if layer.observed and hidden is not None:
+            observed = hidden.flatten(2) if quantized is not None else output.detach().clone()
+            ctx.mark_non_differentiable(observed)
+        return output, observed, final_hidden, final_cell
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any,
+        output_gradient: torch.Tensor | None,
+        _: Any,
+        final_hidden_gradient: torch.Tensor | None,
+        final_cell_gradient: torch.Tensor | None,
+    ) -> Any:
+        (
+            x, weight_ih, weight_hh, gates, cell, output, initial_quantized, initial_cell, clips,
+        ) = ctx.saved_tensors  # fmt: skip
+        layer: Layer = ctx.layer
+        needs = ctx.needs_input_grad
+        directions, rows, hidden_size = weight_hh.shape
+
+        gate_gradients = torch.empty_like(gates)
+        if final_cell_gradient is None:
+            cell_gradient = torch.zeros_like(initial_cell)
+        else:
+            cell_gradient = final_cell_gradient.contiguous().clone()
+        initial_gradient = None
+        if initial_quantized is not None and needs[4]:
+            initial_gradient = torch.empty_like(initial_quantized)
+        bias_gradient = x.new_zeros(directions, rows)
+        clip_gradient = torch.zeros(directions, dtype=torch.float64)
+        training.lstm_backward(
+            clips,
+            layer,
+            gates=gates,
+            cell=cell,
+            weight_hh=weight_hh,
+            initial_cell=initial_cell,
+            output_gradient=None if output_gradient is None else output_gradient.contiguous(),
+            final_hidden_gradient=(
+                None if final_hidden_gradient is None else final_hidden_gradient.contiguous()
+            ),
+            cell_gradient=cell_gradient,
+            gate_gradients=gate_gradients,
+            initial_quantized_gradient=initial_gradient,
+            bias_gradient=bias_gradient,
+            clip_gradient=clip_gradient,
+        )
+        flat = gate_gradients.flatten(0, 1).flatten(1)
+        gradients = [None] * 8
+        if needs[0]:
+            gradients[0] = (flat @ weight_ih.flatten(0, 1)).view(x.shape)
+        if needs[1]:
+            gradients[1] = (flat.t() @ x.flatten(0, 1)).view(weight_ih.shape)
+        if needs[2]:
+            previous = output.unflatten(2, (directions, hidden_size))
+            if not layer.quantized_output:
+                previous = _quantized(previous, clips, layer)
+            gradients[2] = _recurrent_weight_gradient(
+                gate_gradients, previous, initial_quantized, layer.lengths
+            )
+        if needs[3] and ctx.has_bias:
+            gradients[3] = bias_gradient
+        gradients[4] = initial_gradient
+        if needs[5]:
+            gradients[5] = cell_gradient
+        if needs[6]:
+            gradients[6] = clip_gradient.to(clips.dtype)
+        return tuple(gradients)
+
+
+def _quantized(hidden: torch.Tensor, clips: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """Quantize ``(T, B, D, H)`` again, which is cheaper than keeping both."""
+    if layer.is_float:
+        return hidden
+    result = hidden.clone()
+    for direction, rule in enumerate(layer.rules):
+        if rule != GradientRule.NONE:
+            clip = clips[direction]
+            scale = clip / layer.max_codes[direction]
+            result[:, :, direction].clamp_(-clip, clip).div_(scale).round_().mul_(scale)
+    return result
+
+
+def _recurrent_weight_gradient(
+    gate_gradients: torch.Tensor,
+    quantized: torch.Tensor,
+    initial_quantized: torch.Tensor | None,
+    lengths: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return ``sum_t dgates[t]^T h[t - 1]``, ``(D, 4 * H, H)``; backward, t - 1 is the next frame.
+
+    Args:
+        gate_gradients: ``(T, B, D, 4 * H)``, zeros past the lengths.
+        quantized: ``(T, B, D, H)`` hidden states that the recurrence read, zeros past the lengths.
+        initial_quantized: ``(D, B, H)`` or None.
+        lengths: ``(B,)`` or None.
+    """
+    frames, batch, directions, _ = gate_gradients.shape
+    products = []
+    for direction in range(directions):
+        mine, read = gate_gradients[:, :, direction], quantized[:, :, direction]
+        mine, read = (mine[1:], read[:-1]) if direction == 0 else (mine[:-1], read[1:])
+        product = mine.flatten(0, 1).t() @ read.flatten(0, 1)
+        if initial_quantized is not None:
+            if direction == 0:
+                first = gate_gradients[0, :, 0]
+            elif lengths is None:
+                first = gate_gradients[-1, :, 1]
+            else:
+                first = gate_gradients[lengths - 1, torch.arange(batch), 1]
+            product = product + first.t() @ initial_quantized[direction]
+        products.append(product)
+    return torch.stack(products)
