@@ -10,6 +10,13 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
+from espnet_quant4.nn.fused_layer import (
+    hidden_form,
+    quantize_initial,
+    run_fused,
+    suits_kernel,
+    wants_hidden_states,
+)
 from espnet_quant4.nn.quantized_module import (
     QuantizedModule,
     Specification,
@@ -37,9 +44,15 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
     the last layer puts out, and the final hidden states, are the values before quantization, so
     that a reader may quantize them by its own scheme and a carried state loses nothing.
 
+    Attributes:
+        fused: whether layers on the CPU run through the fused C++ kernels (default) or by the reference
+            loop. What has no fused form takes the loop by itself.
+
     Raises:
         ValueError: for ``proj_size``, which has no quantized form.
     """
+
+    fused = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -137,7 +150,12 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             lengths = check_lengths(input, lengths, self.batch_first)
             if bool((lengths == input.size(1 if self.batch_first else 0)).all()):
                 lengths = None
-        if not self.is_float:
+        # A second derivative needs PyTorch's own; who wants one sets `fused` to False.
+        if not self.is_float or (
+            self.fused
+            and torch.is_grad_enabled()
+            and suits_kernel([input, self.weight_ih_l0], 1, self.fused)
+        ):
             return self._forward_layers(input, hx, lengths, final_states)
         if lengths is None:
             return super().forward(input, hx)
@@ -169,9 +187,14 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         if lengths is not None:
             lengths = lengths.to(x.device)
         directions = 2 if self.bidirectional else 1
+        has_states = hx is not None
         if hx is None:
             zeros = x.new_zeros(
-                self.num_layers * directions, batch, self.hidden_size, dtype=torch.float32
+                self.num_layers * directions,
+                batch,
+                self.hidden_size,
+                # Under autocast the input may be narrow; states never are.
+                dtype=torch.promote_types(x.dtype, torch.float32),
             )
             hidden, cell = zeros, zeros
         else:
@@ -183,7 +206,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         for layer in range(self.num_layers):
             here = slice(layer * directions, (layer + 1) * directions)
             output, x, (last_hidden, last_cell) = self._layer(
-                layer, x, lengths, (hidden[here], cell[here]), final_states
+                layer, x, lengths, (hidden[here], cell[here]), final_states, has_states
             )
             final_hidden.append(last_hidden)
             final_cell.append(last_cell)
@@ -207,8 +230,11 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         lengths: torch.Tensor | None,
         states: States,
         final_states: bool,
+        has_states: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, States]:
         """Run one layer on ``(T, B, I)``, from states ``(directions, B, H)``.
+
+        Without ``has_states`` these are zeros.
 
         Returns:
             Outputs before and after quantization ``(T, B, directions * H)``, with zeros past the
@@ -223,6 +249,25 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         names = self._directions(layer)
         weights = [self._quantized_weights(name) for name in names]
         quantizers = self._hidden_quantizers(layer)
+        tensors = (x, *states, *(weight for each in weights for weight in each))
+        if suits_kernel(tensors, frames, self.fused) and self._hidden_is_set(quantizers):
+            form = hidden_form(quantizers, states[0][0])
+            if form is not None:
+                initial = (None, None)
+                if has_states:
+                    initial = (quantize_initial(states[0], quantizers), states[1])
+                quantized_output = layer < self.num_layers - 1
+                output, observed, *ends = run_fused(
+                    x,
+                    weights,
+                    initial,
+                    form,
+                    None if lengths is None else lengths.long().contiguous(),
+                    quantized_output,
+                    wants_hidden_states(quantizers),
+                )
+                self._observe_hidden(quantizers, observed, valid)
+                return output, output, (ends[0], ends[1])
         if all(q is None for q in quantizers) and (lengths is None or not final_states):
             outputs, states = self._float_recurrence(names, x, weights, lengths, states)
             joined = join_directions(outputs, lengths)
@@ -291,6 +336,23 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             hidden.append(last_hidden)
             cell.append(last_cell)
         return outputs, (torch.cat(hidden), torch.cat(cell))
+
+    @staticmethod
+    def _hidden_is_set(quantizers: list[Quantizer | None]) -> bool:
+        return all(q is None or q.calibrating or q.is_calibrated for q in quantizers)
+
+    def _observe_hidden(
+        self,
+        quantizers: list[Quantizer | None],
+        hidden: torch.Tensor | None,
+        valid: torch.Tensor | None,
+    ) -> None:
+        """Show ``(T, B, directions * H)`` hidden states to the quantizers that take note of them."""
+        if hidden is None:
+            return
+        for quantizer, mine in zip(quantizers, hidden.chunk(len(quantizers), -1), strict=True):
+            if quantizer is not None:
+                prepare_activation(quantizer, mine, valid)
 
     def _prepare_hidden(
         self,

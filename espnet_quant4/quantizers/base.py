@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers.clip_search import Histogram
-from espnet_quant4.quantizers.rounding import round_to_codes
+from espnet_quant4.quantizers.rounding import fake_quantize, round_to_codes
 
 ROLES = ("weight", "activation")
 INITIALIZATIONS = ("mse", "percentile", "max")
@@ -44,6 +45,9 @@ class Quantizer(torch.nn.Module):
     #: Whether a weight's clip is computed anew from the weight at every use, in training and
     #: evaluation alike, so that it never lags behind an optimizer step.
     follows_weight = False
+    #: Which gradient goes back. A family whose rounding or gradient is of another kind leaves this
+    #: alone and overrides `fake_quantize`; a layer that reads it then trains by the reference loop.
+    gradient_rule = GradientRule.NONE
 
     def __init__(
         self,
@@ -173,9 +177,38 @@ class Quantizer(torch.nn.Module):
 
     # ---- quantization -----------------------------------------------------------------------
 
+    def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
+        """Return the clip as it enters the rounding of ``x``, with the gradient that it learns by.
+
+        Args:
+            x: what is to be quantized, float32.
+
+        Returns:
+            A number, or a tensor that broadcasts against ``x``.
+        """
+        return self.spread(self.clip(x), x)
+
     def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` float32 on the grid, with this family's gradients."""
-        raise NotImplementedError
+        return fake_quantize(x, self.clip_for(x), self.max_code, self.gradient_rule)
+
+    def fused_form(self, x: torch.Tensor) -> tuple[torch.Tensor | float, GradientRule] | None:
+        """Return all that a fused kernel needs to do what `quantize` does; None where that is more.
+
+        Args:
+            x: of the shape that `quantize` would get; of role ``activation``, so its values are not
+                looked at.
+
+        Returns:
+            The clip ``(1,)`` with its gradient, or a number, and the gradient's rule.
+        """
+        if self.calibrating:
+            return 1.0, GradientRule.NONE
+        own = type(self)
+        is_plain = own.quantize is Quantizer.quantize and own.fake_quantize is Quantizer.fake_quantize
+        if not is_plain or self.gradient_rule == GradientRule.NONE or self.groups != 1:
+            return None
+        return self.clip_for(x), self.gradient_rule
 
     def quantize(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` rounded to the grid by the clip as it stands, in float32.

@@ -39,7 +39,7 @@ class LsqQuantizer(PactPlusQuantizer):
         init_percentile: in percent.
     """
 
-    def learned_clip(self, x: torch.Tensor) -> torch.Tensor:
+    def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
         elements = max(x.numel() // self.groups, 1)
         factor = self.max_code**2 / (elements * self.max_code) ** 0.5
         scaled = ScaledGradient.apply(self.clip_value, factor)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer
 from espnet_quant4.quantizers.registry import register
-from espnet_quant4.quantizers.rounding import LearnedClip
 
 
 class FlooredClip(torch.autograd.Function):
@@ -39,14 +39,10 @@ class PactQuantizer(Quantizer):
     """
 
     learned = True
-    with_residual = False
+    gradient_rule = GradientRule.LEARNED
 
-    def learned_clip(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the clip, with its gradient, shaped to broadcast against ``x``."""
+    def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
         return self.spread(FlooredClip.apply(self.clip_value), x)
-
-    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
-        return LearnedClip.apply(x, self.learned_clip(x), self.max_code, self.with_residual)
 
 
 @register("pact+")
@@ -58,4 +54,4 @@ class PactPlusQuantizer(PactQuantizer):
         init_percentile: in percent.
     """
 
-    with_residual = True
+    gradient_rule = GradientRule.LEARNED_WITH_RESIDUAL

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.kernels.reference import round_to_codes
 
 __all__ = [
     "ClippedStraightThrough",
     "FullStraightThrough",
     "LearnedClip",
+    "fake_quantize",
     "round_to_codes",
     "round_to_grid",
 ]
@@ -84,3 +86,30 @@ class LearnedClip(torch.autograd.Function):
                 per_element = torch.where(outside, per_element, (rounded[0] - x) / clip)
             gradient_clip = (gradient * per_element).sum_to_size(clip.shape)
         return gradient_x, gradient_clip, None, None
+
+
+def fake_quantize(
+    x: torch.Tensor, clip: torch.Tensor | float, max_code: int, rule: GradientRule
+) -> torch.Tensor:
+    """Return ``x`` on the grid, with the gradient of a rule.
+
+    Args:
+        x: any shape, float32.
+        clip: a number or a tensor that broadcasts against ``x``, above 0; a tensor for learned clips.
+        max_code: largest code, ``2^(bits-1) - 1``.
+        rule: any but ``NONE``.
+
+    Raises:
+        NotImplementedError: for the rule ``NONE``.
+    """
+    if rule == GradientRule.CLIPPED:
+        return ClippedStraightThrough.apply(x, clip, max_code)
+    if rule == GradientRule.FULL:
+        return FullStraightThrough.apply(x, clip, max_code)
+    if rule in (GradientRule.LEARNED, GradientRule.LEARNED_WITH_RESIDUAL):
+        with_residual = rule == GradientRule.LEARNED_WITH_RESIDUAL
+        return LearnedClip.apply(x, clip, max_code, with_residual)
+    raise NotImplementedError(
+        f"gradient_rule: {rule!r}; a quantizer sets one of "
+        f"{', '.join(r.name for r in GradientRule if r)}, or overrides fake_quantize()"
+    )

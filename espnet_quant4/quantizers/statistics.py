@@ -11,17 +11,14 @@ import torch.distributed
 from espnet_quant4.quantizers.base import Quantizer, check_number
 from espnet_quant4.quantizers.clip_search import Histogram
 from espnet_quant4.quantizers.registry import register
-from espnet_quant4.quantizers.rounding import ClippedStraightThrough
+from espnet_quant4.kernels.gradient_rules import GradientRule
 
 
 class StatisticQuantizer(Quantizer):
     """Base of quantizers whose clip has no gradient."""
 
     follows_weight = True
-
-    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
-        clip = self.spread(self.clip(x), x)
-        return ClippedStraightThrough.apply(x, clip, self.max_code)
+    gradient_rule = GradientRule.CLIPPED
 
 
 @register("fix")
@@ -42,8 +39,8 @@ class FixedQuantizer(StatisticQuantizer):
             self.clip_value.fill_(self.constant)
             self.calibrated.fill_(1)
 
-    def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
-        return ClippedStraightThrough.apply(x, self.constant, self.max_code)
+    def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
+        return self.constant
 
     def finish_calibration(self) -> bool:
         self._histogram = None
