@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 Quantize = Callable[[torch.Tensor], torch.Tensor]
+Cell = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def round_to_codes(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
@@ -64,6 +65,7 @@ def lstm_recurrence(
     hidden_state: torch.Tensor,
     cell_state: torch.Tensor,
     quantize_hidden: Quantize,
+    cell: Cell = lstm_cell,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run the recurrence of one layer, all its directions side by side.
 
@@ -75,6 +77,7 @@ def lstm_recurrence(
         hidden_state: ``(D, B, H)`` initial state, not quantized.
         cell_state: ``(D, B, H)`` initial cell state.
         quantize_hidden: maps ``(D, B, H)`` to its quantized values; called once a step.
+        cell: what computes `lstm_cell`.
 
     Returns:
         Hidden states before quantization, hidden states after it, and cell states, each
@@ -85,7 +88,7 @@ def lstm_recurrence(
     hidden_states, quantized_states, cell_states = [], [], []
     for gates in input_gates.unbind(0):
         gates = (gates + torch.bmm(quantized, weight)).to(cell_state.dtype)
-        hidden_state, cell_state = lstm_cell(gates, cell_state)
+        hidden_state, cell_state = cell(gates, cell_state)
         quantized = quantize_hidden(hidden_state)
         hidden_states.append(hidden_state)
         quantized_states.append(quantized)

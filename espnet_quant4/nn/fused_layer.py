@@ -6,6 +6,7 @@ another device, no compiled library) is left to the reference loop, which gives 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,22 @@ from espnet_quant4.quantizers import Quantizer
 # With fewer frames, packing the recurrent weight costs more than it saves where nothing is trained: the
 # prediction network is called for a token at a time.
 LEAST_FRAMES_TO_EVALUATE = 8
+
+# Environment variable that turns the fused kernels off in training, to compare or to look for faults.
+SWITCH = "ESPNET_QUANT4_TRAINING"
+CHOICES = ("fused", "loop")
+
+
+def fused_by_default() -> bool:
+    """Whether layers on the CPU run through the fused kernels: ``$ESPNET_QUANT4_TRAINING``.
+
+    Raises:
+        ValueError: for a value that it does not know.
+    """
+    value = os.environ.get(SWITCH, CHOICES[0])
+    if value not in CHOICES:
+        raise ValueError(f"{SWITCH}={value}; valid: {', '.join(CHOICES)}. Unset it for fused.")
+    return value == CHOICES[0]
 
 
 @dataclass(frozen=True)

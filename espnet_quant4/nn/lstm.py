@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
 from espnet_quant4.nn.fused_layer import (
+    fused_by_default,
     hidden_form,
     quantize_initial,
     run_fused,
@@ -52,7 +53,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         ValueError: for ``proj_size``, which has no quantized form.
     """
 
-    fused = True
+    fused = fused_by_default()
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

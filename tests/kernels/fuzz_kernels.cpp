@@ -1,5 +1,6 @@
 // Random calls of the C interface against plain loops: fuzz_kernels CASES [SEED]. Also what
 // `make sanitize` runs. Prints the instruction sets that took part; exits with 1 at a difference.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -158,6 +159,73 @@ void check_lstm(int64_t set, int64_t plain) {
     for (void* lstm : lstms) quant4_lstm_destroy(lstm);
 }
 
+bool are_close(const std::vector<float>& a, const std::vector<float>& b) {
+    float largest = 1.0f;
+    for (const float value : b) largest = std::max(largest, std::fabs(value));
+    for (size_t i = 0; i < a.size(); ++i) {
+        if (!(std::fabs(a[i] - b[i]) <= 2e-5f * largest)) return false;
+    }
+    return true;
+}
+
+// Forward and backward of a training layer: against plain C++, which tests/nn/test_fused_lstm.py holds
+// against PyTorch. Where hidden states are quantized a sum near a tie may round either way, so then
+// the calls only have to succeed.
+void check_training(int64_t set, int64_t plain) {
+    const int64_t directions = draw(1, 2), size = draw_size(1) % 100 + 1, frames = draw(1, 9);
+    const int64_t batch = draw(0, 15), units = frames * batch * directions * size;
+    const int64_t states = directions * batch * size;
+    std::vector<int64_t> lengths(static_cast<size_t>(batch));
+    for (auto& length : lengths) length = draw(1, frames);
+    quant4_lstm_training_shape shape{};
+    shape.frames = frames;
+    shape.batch = batch;
+    shape.directions = directions;
+    shape.hidden_size = size;
+    shape.lengths = draw(0, 1) ? lengths.data() : nullptr;
+    shape.threads = draw(1, 4);
+    const bool quantizes = draw(0, 2) == 0, with_states = draw(0, 1) != 0;
+    for (auto& quantizer : shape.quantizers) {
+        quantizer = {0.3f, draw_max(), quantizes ? draw(1, 4) : 0};
+    }
+    std::normal_distribution<float> normal(0.0f, 1.0f / std::sqrt(static_cast<float>(size)));
+    const auto draw_normal = [&](int64_t count) {
+        std::vector<float> values(static_cast<size_t>(count));
+        for (auto& value : values) value = normal(engine);
+        return values;
+    };
+    const auto gates = draw_normal(4 * units), weight = draw_normal(directions * 4 * size * size);
+    const auto hidden = draw_normal(states), cells = draw_normal(states);
+    const auto gradient = draw_normal(units), final_gradient = draw_normal(states);
+    std::vector<std::vector<float>> results[2];
+    for (const int64_t used : {set, plain}) {
+        auto activated = gates, cell_gradient = final_gradient;
+        std::vector<float> output(static_cast<size_t>(units)), cell(output.size(), 0.0f);
+        std::vector<float> final_hidden(static_cast<size_t>(states)), final_cell(final_hidden.size());
+        std::vector<float> initial_gradient(final_hidden.size());
+        std::vector<float> gate_gradients(activated.size());
+        std::vector<float> bias(static_cast<size_t>(directions * 4 * size), 0.0f);
+        double clips[2] = {0, 0};
+        const quant4_lstm_training_forward_call forward{
+            activated.data(), weight.data(), with_states ? hidden.data() : nullptr, cells.data(),
+            quantizes ? nullptr : output.data(), quantizes ? output.data() : nullptr, cell.data(),
+            final_hidden.data(), final_cell.data()};
+        if (quant4_lstm_training_forward(used, &shape, &forward) != QUANT4_OK) fail("training", used);
+        const quant4_lstm_training_backward_call backward{
+            activated.data(), cell.data(), weight.data(), cells.data(), gradient.data(), quantizes,
+            final_gradient.data(), cell_gradient.data(), gate_gradients.data(),
+            with_states ? initial_gradient.data() : nullptr, bias.data(), clips};
+        if (quant4_lstm_training_backward(used, &shape, &backward) != QUANT4_OK) fail("training", used);
+        if (!with_states) std::fill(initial_gradient.begin(), initial_gradient.end(), 0.0f);
+        results[used == set ? 0 : 1] = {output, final_hidden, final_cell, gate_gradients, cell_gradient,
+                                        initial_gradient, bias};
+        if (set == plain) return;
+    }
+    for (size_t i = 0; i < results[0].size(); ++i) {
+        if (!quantizes && !are_close(results[0][i], results[1][i])) fail("training", set);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -170,6 +238,7 @@ int main(int argc, char** argv) {
             check_linear(set);
             check_quantize(set);
             check_lstm(set, count - 1);
+            check_training(set, count - 1);
         }
         std::printf("%s: %d cases\n", quant4_instruction_set_name(set), cases);
     }

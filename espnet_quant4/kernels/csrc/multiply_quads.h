@@ -65,7 +65,8 @@ void quad_multiply_frames(const Matrix& matrix, int64_t begin, int64_t end,
     for (int64_t f = 0; f < frames; ++f) {
         int8_t* copy = scratch + f * stride;
         std::memset(copy + matrix.columns, 0, static_cast<size_t>(filled - matrix.columns));
-        std::memcpy(copy, x[f], static_cast<size_t>(matrix.columns));
+        // Of no columns there need not be a pointer.
+        if (matrix.columns > 0) std::memcpy(copy, x[f], static_cast<size_t>(matrix.columns));
         int32_t sum = 0;
         for (int64_t i = 0; i < matrix.columns; ++i) sum += x[f][i];
         sum *= -(Wide ? P::kWideStart : kNarrowOffset);
