@@ -71,7 +71,7 @@ def torch_packed(shape: Shape, x: torch.Tensor) -> tuple[torch.nn.Module, Forwar
 
 
 def ours(quantized: bool, fused: bool, with_lengths: bool):
-    """`QuantLSTM` in float or 4 bits, fused or by the reference loop, on full lengths or 70% to 100%."""
+    """`QuantLSTM` in float or 4 bits, fused or by the loop, on full lengths or 70% to 100%."""
 
     def make(shape: Shape, x: torch.Tensor) -> tuple[torch.nn.Module, Forward]:
         module = QuantLSTM(*shape.sizes, bidirectional=True)

@@ -1,7 +1,7 @@
 """Training of one quantized LSTM layer as one autograd function.
 
 Forward: one matrix product gives all input gates, then the C++ recurrence activates them in place.
-Backward: the C++ recurrence gives the gradients of all gates, and one matrix product each gives those of
+Backward: the C++ recurrence gives the gradients of all gates, and a matrix product each gives those of
 input, input weight and recurrent weight. Between the two it keeps, for every frame and cell, the four
 activated gates, the cell state and the output, as PyTorch's own LSTM does; everything else is computed
 again. Definition: `espnet_quant4.kernels.reference.lstm_recurrence`, with autograd.
@@ -148,7 +148,7 @@ class _LSTMLayer(torch.autograd.Function):
         return output, observed, final_hidden, final_cell
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(
         ctx: Any,
         output_gradient: torch.Tensor | None,
@@ -240,7 +240,7 @@ def _recurrent_weight_gradient(
         initial_quantized: ``(D, B, H)`` or None.
         lengths: ``(B,)`` or None.
     """
-    frames, batch, directions, _ = gate_gradients.shape
+    _, batch, directions, _ = gate_gradients.shape
     products = []
     for direction in range(directions):
         mine, read = gate_gradients[:, :, direction], quantized[:, :, direction]

@@ -100,7 +100,9 @@ def _pointer(tensor: torch.Tensor | None) -> int | None:
     if tensor is None:
         return None
     if not (tensor.is_cpu and tensor.is_contiguous()):
-        raise ValueError(f"strides {tensor.stride()} on {tensor.device}; wanted: contiguous on cpu.")
+        raise ValueError(
+            f"strides {tensor.stride()} on {tensor.device}; wanted: contiguous on cpu."
+        )
     return tensor.data_ptr()
 
 

@@ -205,7 +205,9 @@ class Quantizer(torch.nn.Module):
         if self.calibrating:
             return 1.0, GradientRule.NONE
         own = type(self)
-        is_plain = own.quantize is Quantizer.quantize and own.fake_quantize is Quantizer.fake_quantize
+        is_plain = (
+            own.quantize is Quantizer.quantize and own.fake_quantize is Quantizer.fake_quantize
+        )
         if not is_plain or self.gradient_rule == GradientRule.NONE or self.groups != 1:
             return None
         return self.clip_for(x), self.gradient_rule

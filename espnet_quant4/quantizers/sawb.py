@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import torch
 
-from espnet_quant4.quantizers.registry import register
 from espnet_quant4.kernels.gradient_rules import GradientRule
+from espnet_quant4.quantizers.registry import register
 from espnet_quant4.quantizers.statistics import StatisticQuantizer
 
 # bits: (c1, c2), for the grid of 2^bits - 1 levels

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 import torch.distributed
 
+from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers.base import Quantizer, check_number
 from espnet_quant4.quantizers.clip_search import Histogram
 from espnet_quant4.quantizers.registry import register
-from espnet_quant4.kernels.gradient_rules import GradientRule
 
 
 class StatisticQuantizer(Quantizer):

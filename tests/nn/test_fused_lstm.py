@@ -94,7 +94,7 @@ def run(lstm, x, lengths, states, what="all"):
 
 
 def nearest_tie(lstm, recorded):
-    """How near, in steps, a hidden state of the reference came to where rounding or clipping decides."""
+    """How near, in steps, a hidden state of the loop came to where rounding or clipping decides."""
     nearest = 1.0
     for layer, outputs in enumerate(recorded):
         for direction, quantizer in enumerate(lstm._hidden_quantizers(layer)):
@@ -262,7 +262,9 @@ def test_without_the_library_the_loop_serves(tmp_path):
 
 @pytest.mark.parametrize("hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0}])
 def test_packed_input_equals_lengths(hidden):
-    lstm = build({"input_size": 4, "hidden_size": 9, "bidirectional": True, "num_layers": 2}, hidden)
+    lstm = build(
+        {"input_size": 4, "hidden_size": 9, "bidirectional": True, "num_layers": 2}, hidden
+    )
     x, lengths = torch.randn(8, 3, 4), torch.tensor([3, 8, 5])
     expected, expected_states = lstm(x, lengths=lengths)
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
@@ -330,6 +332,28 @@ def test_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(lstm(x)[0].square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0}])
+def test_wrong_input_fails_as_in_torch(hidden):
+    lstm, plain = build({"input_size": 4, "hidden_size": 6}, hidden), torch.nn.LSTM(4, 6)
+    states = (torch.zeros(1, 2, 6), torch.zeros(1, 2, 5))
+    for arguments in (
+        (torch.randn(5, 2, 3),),
+        (torch.randn(5, 2, 4).double(),),
+        (torch.zeros(5, 2, 4, dtype=torch.int64),),
+        (torch.randn(5, 2, 4, device="meta"),),
+        (torch.randn(5, 2, 4), states),
+        (torch.randn(5, 2, 4), (torch.zeros(1, 3, 6), torch.zeros(1, 3, 6))),
+        (torch.randn(0, 2, 4),),
+        (torch.randn(4),),
+    ):
+        with pytest.raises((RuntimeError, ValueError)) as expected:
+            plain(*arguments)[0].sum().backward()
+        with pytest.raises((RuntimeError, ValueError)) as got:
+            lstm(*arguments)[0].sum().backward()
+        assert issubclass(got.type, expected.type) or issubclass(expected.type, got.type), arguments
+    assert lstm(torch.randn(5, 0, 4))[0].shape == (5, 0, 6)
 
 
 def kept_bytes(module, x):
