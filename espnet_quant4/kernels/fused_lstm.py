@@ -17,8 +17,25 @@ from typing import Any
 
 import torch
 
-from espnet_quant4.kernels import training
+from espnet_quant4.kernels import native, training
 from espnet_quant4.kernels.gradient_rules import GradientRule
+
+
+@dataclass(frozen=True)
+class InputCodes:
+    """How the input product can be computed on codes, whose sums are exact integers.
+
+    Attributes:
+        input_clip: of ``x``; all of ``x`` is on its grid.
+        input_max: largest code of ``x``.
+        weight_scale: ``(D * 4 * H,)`` float32, the step of each row of ``weight_ih``.
+        weight_max: largest code of ``weight_ih``.
+    """
+
+    input_clip: float
+    input_max: int
+    weight_scale: torch.Tensor
+    weight_max: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,7 @@ class Layer:
         lengths: ``(B,)`` int64 on the CPU, each in ``1..T``; None: all are ``T``.
         quantized_output: whether the layer puts out hidden states after quantization.
         observed: whether to give back the hidden states before quantization too, without gradient.
+        input_codes: None where the input product is one of floats.
     """
 
     max_codes: tuple[int, ...]
@@ -38,6 +56,7 @@ class Layer:
     lengths: torch.Tensor | None = None
     quantized_output: bool = False
     observed: bool = False
+    input_codes: InputCodes | None = None
 
     @property
     def is_float(self) -> bool:
@@ -102,11 +121,8 @@ class _LSTMLayer(torch.autograd.Function):
         states = (directions, batch, hidden_size)
         x, weight_hh = x.contiguous(), weight_hh.contiguous()
         flat_x, flat_weight = x.flatten(0, 1), weight_ih.flatten(0, 1)
-        if bias is None:
-            gates = flat_x @ flat_weight.t()
-        else:
-            gates = torch.addmm(bias.flatten(), flat_x, flat_weight.t())
-        gates = gates.view(frames, batch, directions, rows)
+        flat_bias = None if bias is None else bias.flatten()
+        gates = _input_gates(flat_x, flat_weight, flat_bias, layer.input_codes).view(frames, batch, directions, rows)
         if initial_cell is None:
             initial_cell = x.new_zeros(states)
         initial_cell = initial_cell.contiguous()
@@ -211,6 +227,25 @@ class _LSTMLayer(torch.autograd.Function):
         if needs[6]:
             gradients[6] = clip_gradient.to(clips.dtype)
         return tuple(gradients)
+
+
+def _input_gates(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, codes: InputCodes | None
+) -> torch.Tensor:
+    """Return ``x weight^T + bias``, ``(frames, rows)``."""
+    # NaN has no code; among floats it stays visible.
+    if codes is not None and bool((x.sum() + weight.sum()).isfinite()):
+        steps = codes.weight_scale.unsqueeze(1)
+        linear = native.NativeLinear(
+            (weight / steps).round_().to(torch.int8),
+            codes.weight_max,
+            codes.weight_scale * (codes.input_clip / codes.input_max),
+            bias,
+        )
+        return linear.run(x, codes.input_clip, codes.input_max, torch.get_num_threads())
+    if bias is None:
+        return x @ weight.t()
+    return torch.addmm(bias, x, weight.t())
 
 
 def _quantized(hidden: torch.Tensor, clips: torch.Tensor, layer: Layer) -> torch.Tensor:

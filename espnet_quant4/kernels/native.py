@@ -27,6 +27,7 @@ __all__ = [
     "NativeLSTM",
     "NativeLinear",
     "embedding",
+    "instruction_set_name",
     "instruction_sets",
     "is_available",
     "load",
@@ -388,6 +389,11 @@ def _choose(instruction_set: int | None) -> int:
             f"instruction set {instruction_set} does not work here; known: {instruction_sets()}"
         )
     return instruction_set
+
+
+def instruction_set_name() -> str:
+    """Return the name of the instruction set in use."""
+    return list(instruction_sets())[selected_instruction_set()]
 
 
 def quantize(

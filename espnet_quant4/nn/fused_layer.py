@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import torch
 
 from espnet_quant4.kernels import native
-from espnet_quant4.kernels.fused_lstm import Layer, lstm_layer
+from espnet_quant4.kernels.fused_lstm import InputCodes, Layer, lstm_layer
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers import Quantizer
 
 # With fewer frames, packing the recurrent weight costs more than it saves where nothing is trained: the
 # prediction network is called for a token at a time.
 LEAST_FRAMES_TO_EVALUATE = 8
+# Largest code of what the kernels keep two a byte.
+NARROW = 7
 
 # Environment variable that turns the fused kernels off in training, to compare or to look for faults.
 SWITCH = "ESPNET_QUANT4_TRAINING"
@@ -94,6 +96,41 @@ def hidden_form(quantizers: Sequence[Quantizer | None], like: torch.Tensor) -> H
     return HiddenForm(torch.cat(clips), tuple(max_codes), tuple(rules))
 
 
+def input_codes(
+    readers: Sequence[Quantizer | None],
+    weights: Sequence[torch.Tensor],
+    quantizers: Sequence[Quantizer | None],
+) -> InputCodes | None:
+    """Return how the input product is computed on codes; None where floats are better, or needed.
+
+    Args:
+        readers: what quantized the input: one, or one for each equal part of its columns.
+        weights: ``weight_ih`` of each direction ``(4 * H, I)``, before quantization.
+        quantizers: of these.
+    """
+    reader = readers[0]
+    if reader is None or native.instruction_set_name() == "generic":
+        return None
+    for quantizer in (*readers, *quantizers):
+        # Wide codes are as slow as floats without VNNI.
+        if quantizer is None or quantizer.calibrating or quantizer.max_code > NARROW:
+            return None
+        if type(quantizer).fake_quantize is not Quantizer.fake_quantize:
+            return None
+    clips = [float(q.clip().detach()) for q in readers if q is not None]
+    codes = {q.max_code for q in readers if q is not None}
+    if len(set(clips)) > 1 or len(codes) > 1:
+        return None
+    with torch.no_grad():
+        scales = [
+            q.scale(weight).repeat_interleave(weight.size(0) // q.groups)
+            for q, weight in zip(quantizers, weights, strict=True)
+            if q is not None
+        ]
+    largest = max(q.max_code for q in quantizers if q is not None)
+    return InputCodes(clips[0], reader.max_code, torch.cat(scales), largest)
+
+
 def quantize_initial(
     hidden: torch.Tensor, quantizers: Sequence[Quantizer | None]
 ) -> torch.Tensor | None:
@@ -121,6 +158,7 @@ def run_fused(
     lengths: torch.Tensor | None,
     quantized_output: bool,
     observed: bool,
+    codes: InputCodes | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
     """Run one layer; arguments as of `lstm_layer`, ``weights`` as of ``torch.lstm`` a direction.
 
@@ -129,7 +167,7 @@ def run_fused(
     """
     weight_ih, weight_hh, *biases = zip(*weights, strict=True)
     bias = torch.stack(biases[0]) + torch.stack(biases[1]) if biases else None
-    layer = Layer(form.max_codes, form.rules, lengths, quantized_output, observed)
+    layer = Layer(form.max_codes, form.rules, lengths, quantized_output, observed, codes)
     return lstm_layer(
         x, torch.stack(weight_ih), torch.stack(weight_hh), bias, *states, form.clips, layer
     )

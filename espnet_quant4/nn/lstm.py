@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from espnet_quant4.kernels.fused_lstm import InputCodes
 from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
 from espnet_quant4.nn.fused_layer import (
     fused_by_default,
     hidden_form,
+    input_codes,
     quantize_initial,
     run_fused,
     suits_kernel,
@@ -266,6 +268,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
                     None if lengths is None else lengths.long().contiguous(),
                     quantized_output,
                     wants_hidden_states(quantizers),
+                    self._input_codes(layer),
                 )
                 self._observe_hidden(quantizers, observed, valid)
                 return output, output, (ends[0], ends[1])
@@ -337,6 +340,19 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             hidden.append(last_hidden)
             cell.append(last_cell)
         return outputs, (torch.cat(hidden), torch.cat(cell))
+
+    def _input_codes(self, layer: int) -> InputCodes | None:
+        names = self._directions(layer)
+        # Dropout takes what is between layers off the grid.
+        dropped = layer > 0 and self.training and self.dropout > 0
+        readers = [self.quantizer(f"l{layer}", "input")]
+        if layer > 0 and readers[0] is None and not dropped:
+            readers = self._hidden_quantizers(layer - 1)
+        return input_codes(
+            readers,
+            [getattr(self, f"weight_ih_{name}") for name in names],
+            [self.quantizer(name, "weight_ih") for name in names],
+        )
 
     @staticmethod
     def _hidden_is_set(quantizers: list[Quantizer | None]) -> bool:
