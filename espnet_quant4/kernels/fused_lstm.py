@@ -39,6 +39,19 @@ class InputCodes:
 
 
 @dataclass(frozen=True)
+class HiddenCodes:
+    """How the recurrent product can be computed on codes.
+
+    Attributes:
+        weight_scale: ``(D * 4 * H,)`` float32, the step of each row of ``weight_hh``.
+        weight_max: largest code of ``weight_hh``.
+    """
+
+    weight_scale: torch.Tensor
+    weight_max: int
+
+
+@dataclass(frozen=True)
 class Layer:
     """What of a layer is not a tensor with a gradient.
 
@@ -49,6 +62,7 @@ class Layer:
         quantized_output: whether the layer puts out hidden states after quantization.
         observed: whether to give back the hidden states before quantization too, without gradient.
         input_codes: None where the input product is one of floats.
+        hidden_codes: None where the recurrent product is one of floats.
     """
 
     max_codes: tuple[int, ...]
@@ -57,6 +71,7 @@ class Layer:
     quantized_output: bool = False
     observed: bool = False
     input_codes: InputCodes | None = None
+    hidden_codes: HiddenCodes | None = None
 
     @property
     def is_float(self) -> bool:
@@ -122,7 +137,9 @@ class _LSTMLayer(torch.autograd.Function):
         x, weight_hh = x.contiguous(), weight_hh.contiguous()
         flat_x, flat_weight = x.flatten(0, 1), weight_ih.flatten(0, 1)
         flat_bias = None if bias is None else bias.flatten()
-        gates = _input_gates(flat_x, flat_weight, flat_bias, layer.input_codes).view(frames, batch, directions, rows)
+        gates = _input_gates(flat_x, flat_weight, flat_bias, layer.input_codes).view(
+            frames, batch, directions, rows
+        )
         if initial_cell is None:
             initial_cell = x.new_zeros(states)
         initial_cell = initial_cell.contiguous()
@@ -138,11 +155,19 @@ class _LSTMLayer(torch.autograd.Function):
         else:
             hidden = output
         final_hidden, final_cell = x.new_empty(states), x.new_empty(states)
+        codes = scale = None
+        if layer.hidden_codes is not None and bool(weight_hh.sum().isfinite()):
+            steps = layer.hidden_codes.weight_scale.view(directions, rows, 1)
+            codes = (weight_hh / steps).round_().to(torch.int8)
+            hidden_steps = clips / torch.tensor(layer.max_codes)
+            scale = steps.squeeze(2) * hidden_steps.unsqueeze(1)
         training.lstm_forward(
             clips,
             layer,
             gates=gates,
             weight_hh=weight_hh,
+            weight_hh_codes=codes,
+            weight_hh_scale=scale,
             initial_quantized=initial_quantized,
             initial_cell=initial_cell,
             hidden=hidden,

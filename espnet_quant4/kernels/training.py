@@ -38,6 +38,9 @@ class Shape(ctypes.Structure):
 FORWARD = (
     "gates",
     "weight_hh",
+    "weight_hh_codes",
+    "weight_hh_scale",
+    "weight_hh_max",
     "initial_quantized",
     "initial_cell",
     "hidden",
@@ -65,7 +68,7 @@ BACKWARD = (
 class ForwardCall(ctypes.Structure):
     """``quant4_lstm_training_forward_call``."""
 
-    _fields_ = tuple((name, c_void_p) for name in FORWARD)
+    _fields_ = tuple((n, c_int64 if n == "weight_hh_max" else c_void_p) for n in FORWARD)
 
 
 class BackwardCall(ctypes.Structure):
@@ -115,7 +118,9 @@ def lstm_forward(clips: torch.Tensor, layer: Layer, **tensors: torch.Tensor | No
     """
     cell = tensors["cell"]
     assert cell is not None
-    call = ForwardCall(*(_pointer(tensors[name]) for name in FORWARD))
+    fields = {name: _pointer(tensor) for name, tensor in tensors.items()}
+    fields["weight_hh_max"] = 0 if layer.hidden_codes is None else layer.hidden_codes.weight_max
+    call = ForwardCall(*(fields[name] for name in FORWARD))
     _run("quant4_lstm_training_forward", _shape(cell, clips, layer), call)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from espnet_quant4.kernels import native
-from espnet_quant4.kernels.fused_lstm import InputCodes, Layer, lstm_layer
+from espnet_quant4.kernels.fused_lstm import HiddenCodes, InputCodes, Layer, lstm_layer
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers import Quantizer
 
@@ -109,26 +109,55 @@ def input_codes(
         quantizers: of these.
     """
     reader = readers[0]
-    if reader is None or native.instruction_set_name() == "generic":
+    if reader is None or not all_narrow((*readers, *quantizers)):
         return None
-    for quantizer in (*readers, *quantizers):
-        # Wide codes are as slow as floats without VNNI.
-        if quantizer is None or quantizer.calibrating or quantizer.max_code > NARROW:
-            return None
-        if type(quantizer).fake_quantize is not Quantizer.fake_quantize:
-            return None
-    clips = [float(q.clip().detach()) for q in readers if q is not None]
+    clips = {float(q.clip().detach()) for q in readers if q is not None}
     codes = {q.max_code for q in readers if q is not None}
-    if len(set(clips)) > 1 or len(codes) > 1:
+    if len(clips) > 1 or len(codes) > 1:
         return None
+    return InputCodes(clips.pop(), reader.max_code, *_weight_codes(weights, quantizers))
+
+
+def hidden_codes(
+    hidden: Sequence[Quantizer | None],
+    weights: Sequence[torch.Tensor],
+    quantizers: Sequence[Quantizer | None],
+) -> HiddenCodes | None:
+    """Return how the recurrent product is computed on codes; None as for `input_codes`.
+
+    Args:
+        hidden: quantizers of the hidden states of each direction.
+        weights: ``weight_hh`` of each direction ``(4 * H, H)``, before quantization.
+        quantizers: of these.
+    """
+    if not all_narrow((*hidden, *quantizers)):
+        return None
+    return HiddenCodes(*_weight_codes(weights, quantizers))
+
+
+def all_narrow(quantizers: Sequence[Quantizer | None]) -> bool:
+    """Whether all of these give codes that the kernels multiply faster than floats."""
+    return native.instruction_set_name() != "generic" and all(
+        q is not None
+        and not q.calibrating
+        # Wide codes are as slow as floats without VNNI.
+        and q.max_code <= NARROW
+        and type(q).fake_quantize is Quantizer.fake_quantize
+        for q in quantizers
+    )
+
+
+def _weight_codes(
+    weights: Sequence[torch.Tensor], quantizers: Sequence[Quantizer | None]
+) -> tuple[torch.Tensor, int]:
+    """Return the step of each row, of all directions, and the largest code."""
+    used = [q for q in quantizers if q is not None]
     with torch.no_grad():
         scales = [
             q.scale(weight).repeat_interleave(weight.size(0) // q.groups)
-            for q, weight in zip(quantizers, weights, strict=True)
-            if q is not None
+            for q, weight in zip(used, weights, strict=True)
         ]
-    largest = max(q.max_code for q in quantizers if q is not None)
-    return InputCodes(clips[0], reader.max_code, torch.cat(scales), largest)
+    return torch.cat(scales), max(q.max_code for q in used)
 
 
 def quantize_initial(
@@ -158,7 +187,7 @@ def run_fused(
     lengths: torch.Tensor | None,
     quantized_output: bool,
     observed: bool,
-    codes: InputCodes | None = None,
+    codes: tuple[InputCodes | None, HiddenCodes | None] = (None, None),
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
     """Run one layer; arguments as of `lstm_layer`, ``weights`` as of ``torch.lstm`` a direction.
 
@@ -167,7 +196,7 @@ def run_fused(
     """
     weight_ih, weight_hh, *biases = zip(*weights, strict=True)
     bias = torch.stack(biases[0]) + torch.stack(biases[1]) if biases else None
-    layer = Layer(form.max_codes, form.rules, lengths, quantized_output, observed, codes)
+    layer = Layer(form.max_codes, form.rules, lengths, quantized_output, observed, *codes)
     return lstm_layer(
         x, torch.stack(weight_ih), torch.stack(weight_hh), bias, *states, form.clips, layer
     )

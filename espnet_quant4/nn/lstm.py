@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from espnet_quant4.kernels.fused_lstm import InputCodes
+from espnet_quant4.kernels.fused_lstm import HiddenCodes, InputCodes
 from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
 from espnet_quant4.nn.fused_layer import (
     fused_by_default,
+    hidden_codes,
     hidden_form,
     input_codes,
     quantize_initial,
@@ -268,7 +269,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
                     None if lengths is None else lengths.long().contiguous(),
                     quantized_output,
                     wants_hidden_states(quantizers),
-                    self._input_codes(layer),
+                    self._codes(layer),
                 )
                 self._observe_hidden(quantizers, observed, valid)
                 return output, output, (ends[0], ends[1])
@@ -341,17 +342,23 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             cell.append(last_cell)
         return outputs, (torch.cat(hidden), torch.cat(cell))
 
-    def _input_codes(self, layer: int) -> InputCodes | None:
+    def _codes(self, layer: int) -> tuple[InputCodes | None, HiddenCodes | None]:
+        """Return how the products of a layer are computed on codes, where they are."""
         names = self._directions(layer)
         # Dropout takes what is between layers off the grid.
         dropped = layer > 0 and self.training and self.dropout > 0
         readers = [self.quantizer(f"l{layer}", "input")]
         if layer > 0 and readers[0] is None and not dropped:
-            readers = self._hidden_quantizers(layer - 1)
-        return input_codes(
-            readers,
-            [getattr(self, f"weight_ih_{name}") for name in names],
-            [self.quantizer(name, "weight_ih") for name in names],
+            below = self._hidden_quantizers(layer - 1)
+            # One that follows the data has moved on since it rounded what this layer reads.
+            readers = readers if wants_hidden_states(below) else below
+        weights, quantizers = [
+            [[get(name, tensor) for name in names] for tensor in ("weight_ih", "weight_hh")]
+            for get in (lambda name, tensor: getattr(self, f"{tensor}_{name}"), self.quantizer)
+        ]
+        return (
+            input_codes(readers, weights[0], quantizers[0]),
+            hidden_codes(self._hidden_quantizers(layer), weights[1], quantizers[1]),
         )
 
     @staticmethod

@@ -197,6 +197,9 @@ void check_training(int64_t set, int64_t plain) {
     const auto gates = draw_normal(4 * units), weight = draw_normal(directions * 4 * size * size);
     const auto hidden = draw_normal(states), cells = draw_normal(states);
     const auto gradient = draw_normal(units), final_gradient = draw_normal(states);
+    const auto codes = quantizes && draw(0, 1) ? draw_codes(directions * 4 * size * size, 7)
+                                               : std::vector<int8_t>{};
+    const std::vector<float> scale(static_cast<size_t>(directions * 4 * size), 0.02f);
     std::vector<std::vector<float>> results[2];
     for (const int64_t used : {set, plain}) {
         auto activated = gates, cell_gradient = final_gradient;
@@ -207,7 +210,8 @@ void check_training(int64_t set, int64_t plain) {
         std::vector<float> bias(static_cast<size_t>(directions * 4 * size), 0.0f);
         double clips[2] = {0, 0};
         const quant4_lstm_training_forward_call forward{
-            activated.data(), weight.data(), with_states ? hidden.data() : nullptr, cells.data(),
+            activated.data(), weight.data(), codes.empty() ? nullptr : codes.data(),
+            scale.data(), 7, with_states ? hidden.data() : nullptr, cells.data(),
             quantizes ? nullptr : output.data(), quantizes ? output.data() : nullptr, cell.data(),
             final_hidden.data(), final_cell.data()};
         if (quant4_lstm_training_forward(used, &shape, &forward) != QUANT4_OK) fail("training", used);

@@ -4,6 +4,7 @@
 // Sequences never meet in a recurrence, so threads share it out by direction and sequence and do not
 // wait for each other.
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <numeric>
 #include <vector>
@@ -118,13 +119,74 @@ bool is_valid(const quant4_lstm_training_shape& shape) {
     return true;
 }
 
-void forward(const TrainingKernels& kernels, const quant4_lstm_training_shape& shape,
+// The recurrent product of some sequences on codes, whose sums are exact.
+class CodeProduct {
+  public:
+    CodeProduct(const Kernels& kernels, const PackedLinear& weight, const quant4_hidden_quantizer& quantizer,
+                int64_t sequences)
+        : kernels_(kernels), weight_(weight), quantizer_(quantizer),
+          codes_(allocate<int8_t>(sequences * weight.matrix().columns)),
+          sums_(allocate<float>(sequences * weight.padded_rows())),
+          scratch_(allocate<char>(kernels.scratch_bytes(weight.matrix().columns, sequences))),
+          is_number_(static_cast<size_t>(sequences), 1) {
+        for (int64_t p = 0; p < sequences; ++p) rows_.push_back(codes_.get() + p * weight.matrix().columns);
+    }
+
+    void take(int64_t p, const float* quantized) {
+        is_number_[static_cast<size_t>(p)] =
+            kernels_.quantize(quantized, weight_.matrix().columns, quantizer_.clip,
+                              static_cast<int>(quantizer_.max_code),
+                              codes_.get() + p * weight_.matrix().columns);
+    }
+
+    void multiply(int64_t sequences) {
+        const Sink sink{sums_.get(), nullptr, weight_.padded_rows(), weight_.scale(), weight_.bias()};
+        kernels_.multiply(weight_.matrix(), 0, weight_.blocks(), rows_.data(), sequences,
+                          static_cast<int>(quantizer_.max_code), sink, scratch_.get());
+        for (int64_t p = 0; p < sequences; ++p) {
+            // NaN has no code; in the sums it stays visible.
+            if (!is_number_[static_cast<size_t>(p)]) {
+                std::fill_n(sums_.get() + p * weight_.padded_rows(), weight_.padded_rows(),
+                            std::numeric_limits<float>::quiet_NaN());
+            }
+        }
+    }
+
+    const float* sums(int64_t p) const { return sums_.get() + p * weight_.padded_rows(); }
+
+  private:
+    const Kernels& kernels_;
+    const PackedLinear& weight_;
+    const quant4_hidden_quantizer& quantizer_;
+    Buffer<int8_t> codes_;
+    Buffer<float> sums_;
+    Buffer<char> scratch_;
+    std::vector<const int8_t*> rows_;
+    std::vector<char> is_number_;
+};
+
+void forward(const Kernels& all_kernels, const quant4_lstm_training_shape& shape,
              const quant4_lstm_training_forward_call& call) {
+    const TrainingKernels& kernels = *all_kernels.training;
     const Places at{shape};
     const int64_t size = shape.hidden_size;
     const int64_t each = packed_floats(kernels, size, 4 * size);
-    const Buffer<float> packed = pack_weights(kernels, shape, call.weight_hh, true);
+    const bool on_codes = call.weight_hh_codes != nullptr;
+    const Buffer<float> packed = on_codes ? nullptr : pack_weights(kernels, shape, call.weight_hh, true);
     const std::vector<Slice> slices = share_out(shape);
+    WeightMemory memory;
+    std::vector<PackedLinear> code_weights;
+    for (int64_t d = 0; on_codes && d < shape.directions; ++d) {
+        code_weights.emplace_back(memory, all_kernels, call.weight_hh_codes + d * 4 * size * size, 4 * size,
+                                  size, static_cast<int>(call.weight_hh_max),
+                                  call.weight_hh_scale + d * 4 * size, nullptr);
+    }
+    std::vector<CodeProduct> products;
+    for (size_t s = 0; on_codes && s < slices.size(); ++s) {
+        const auto d = static_cast<size_t>(slices[s].direction);
+        products.emplace_back(all_kernels, code_weights[d], shape.quantizers[d],
+                              static_cast<int64_t>(slices[s].sequences.size()));
+    }
     std::vector<std::vector<float>> grids(slices.size());
     for (size_t s = 0; s < slices.size(); ++s) {
         // Quantized values of this step, where the layer puts out the others.
@@ -142,7 +204,8 @@ void forward(const TrainingKernels& kernels, const quant4_lstm_training_shape& s
         const int64_t d = slice.direction;
         const quant4_hidden_quantizer& quantizer = shape.quantizers[d];
         const bool quantizes = quantizer.rule != 0;
-        const float* weight = packed.get() + d * each;
+        const float* weight = on_codes ? nullptr : packed.get() + d * each;
+        CodeProduct* product = on_codes ? &products[static_cast<size_t>(number)] : nullptr;
         std::vector<float>& grid = grids[static_cast<size_t>(number)];
         const float** recurrent = inputs[static_cast<size_t>(number)].data();
         float** gates = outputs[static_cast<size_t>(number)].data();
@@ -150,6 +213,7 @@ void forward(const TrainingKernels& kernels, const quant4_lstm_training_shape& s
             recurrent[p] = call.initial_quantized == nullptr
                                ? nullptr
                                : call.initial_quantized + at.state(d, slice.sequences[p]);
+            if (on_codes && recurrent[p] != nullptr) product->take(static_cast<int64_t>(p), recurrent[p]);
         }
         for (int64_t step = 0; step < shape.frames; ++step) {
             const int64_t rows = at.active(slice, step);
@@ -157,7 +221,10 @@ void forward(const TrainingKernels& kernels, const quant4_lstm_training_shape& s
                 const int64_t b = slice.sequences[static_cast<size_t>(p)];
                 gates[p] = call.gates + at.gate(d, at.frame(d, step, b), b);
             }
-            if (step > 0 || call.initial_quantized != nullptr) {
+            const bool has_recurrent = step > 0 || call.initial_quantized != nullptr;
+            if (has_recurrent && on_codes) {
+                product->multiply(rows);
+            } else if (has_recurrent) {
                 kernels.multiply(recurrent, rows, size, weight, 4 * size, gates, true);
             }
             for (int64_t p = 0; p < rows; ++p) {
@@ -176,12 +243,14 @@ void forward(const TrainingKernels& kernels, const quant4_lstm_training_shape& s
                 if (step + 1 == at.length(b)) last = call.final_hidden + at.state(d, b);
                 // The final state is the value before quantization.
                 float* floats = hidden != nullptr ? hidden : last;
-                kernels.forward_cell(gates[p], size, before, call.cell + here, floats, quantized,
+                const float* sums = has_recurrent && on_codes ? product->sums(p) : nullptr;
+                kernels.forward_cell(gates[p], sums, size, before, call.cell + here, floats, quantized,
                                      quantizer.clip, static_cast<int>(quantizer.max_code));
                 if (!quantizes && call.quantized != nullptr && hidden != call.quantized + here) {
                     std::copy_n(hidden, size, call.quantized + here);
                 }
                 recurrent[p] = quantizes ? quantized : hidden;
+                if (on_codes) product->take(p, quantized);
                 if (last != nullptr) {
                     if (floats != last) std::copy_n(floats, size, last);
                     std::copy_n(call.cell + here, size, call.final_cell + at.state(d, b));
@@ -285,7 +354,13 @@ extern "C" int quant4_lstm_training_forward(int64_t instruction_set,
                                             const quant4_lstm_training_shape* shape,
                                             const quant4_lstm_training_forward_call* call) try {
     if (!is_valid(*shape)) return QUANT4_INVALID;
-    if (shape->batch > 0) forward(*kernels_of(instruction_set).training, *shape, *call);
+    if (call->weight_hh_codes != nullptr) {
+        if (call->weight_hh_max < 1 || call->weight_hh_max > 127) return QUANT4_INVALID;
+        for (int64_t d = 0; d < shape->directions; ++d) {
+            if (shape->quantizers[d].rule == 0) return QUANT4_INVALID;
+        }
+    }
+    if (shape->batch > 0) forward(kernels_of(instruction_set), *shape, *call);
     return QUANT4_OK;
 } catch (const std::bad_alloc&) {
     return QUANT4_NO_MEMORY;

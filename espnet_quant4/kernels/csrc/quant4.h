@@ -98,7 +98,12 @@ typedef struct {
 // not touched elsewhere.
 typedef struct {
     float* gates;  // (frames, batch, directions, 4 hidden_size): input products and biases; activated
-    const float* weight_hh;          // (directions, 4 hidden_size, hidden_size)
+    const float* weight_hh;          // (directions, 4 hidden_size, hidden_size); null with codes
+    // The same as codes, to compute on codes of the hidden state, which all directions then quantize, or
+    // null. scale: (directions, 4 hidden_size): step of the weight times that of the hidden state.
+    const int8_t* weight_hh_codes;
+    const float* weight_hh_scale;
+    int64_t weight_hh_max;
     const float* initial_quantized;  // (directions, batch, hidden_size), or null: zeros
     const float* initial_cell;       // (directions, batch, hidden_size)
     float* hidden;     // (frames, batch, directions, hidden_size) before quantization, or null

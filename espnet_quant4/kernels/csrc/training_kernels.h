@@ -37,9 +37,9 @@ struct TrainingKernels {
     // c[row] = a[row] * weight, or with `add` c[row] += a[row] * weight.
     void (*multiply)(const float* const* a, int64_t rows, int64_t depth, const float* packed,
                      int64_t columns, float* const* c, bool add);
-    // Activates `gates` in place and writes the new cell and hidden states of one sequence; `hidden`
-    // and `quantized` may be null.
-    void (*forward_cell)(float* gates, int64_t size, const float* previous_cell, float* cell,
+    // Adds `recurrent`, which may be null, to `gates`, activates them in place, and writes the new cell
+    // and hidden states of one sequence; `hidden` and `quantized` may be null.
+    void (*forward_cell)(float* gates, const float* recurrent, int64_t size, const float* previous_cell, float* cell,
                          float* hidden, float* quantized, float clip, int max_code);
     // Returns the gradient of the clip.
     double (*backward_cell)(const BackwardRow& row, int64_t size, float clip, int max_code,

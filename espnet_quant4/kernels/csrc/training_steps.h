@@ -139,16 +139,19 @@ inline Floats quantize_to_grid(Floats x, float clip, float scale) {
     return round_even(clamp(x, clip) / scale) * scale;
 }
 
-void forward_cell(float* gates, int64_t size, const float* previous_cell, float* cell,
+void forward_cell(float* gates, const float* recurrent, int64_t size, const float* previous_cell, float* cell,
                   float* hidden, float* quantized, float clip, int max_code) {
     const float scale = max_code > 0 ? clip / static_cast<float>(max_code) : 1.0f;
     for (int64_t unit = 0; unit < size; unit += QUANT4_WIDTH) {
         const int64_t count = size - unit;
         float* at = gates + unit;
-        const Floats in = sigmoid(load_some(at, count));
-        const Floats forget = sigmoid(load_some(at + size, count));
-        const Floats candidate = tanh_of(load_some(at + 2 * size, count));
-        const Floats out = sigmoid(load_some(at + 3 * size, count));
+        const auto sum = [&](int64_t gate) {
+            const Floats input = load_some(at + gate * size, count);
+            return recurrent == nullptr ? input
+                                        : input + load_some(recurrent + gate * size + unit, count);
+        };
+        const Floats in = sigmoid(sum(0)), forget = sigmoid(sum(1));
+        const Floats candidate = tanh_of(sum(2)), out = sigmoid(sum(3));
         const Floats c = forget * load_some(previous_cell + unit, count) + in * candidate;
         const Floats h = out * tanh_of(c);
         store_some(at, in, count);
