@@ -192,7 +192,8 @@ def test_install_and_uninstall(
         # pip sees the outer environment, ESPnet included, and has to find every requirement there.
         options, target, yes = ["--no-index", "--no-build-isolation"], [], ["--yes"]
     else:
-        pip = ["uv", "pip"]
+        # Not from PATH: it was installed beside this interpreter, which need not stand there.
+        pip = [sys.executable, "-m", "uv", "pip"]
         # uv looks at the inner environment only, which has no numpy.
         options = ["--offline", "--no-build-isolation", "--no-deps"]
         target, yes = ["--python", str(python.executable)], []
