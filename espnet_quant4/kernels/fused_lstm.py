@@ -158,7 +158,7 @@ class _LSTMLayer(torch.autograd.Function):
         codes = scale = None
         if layer.hidden_codes is not None and bool(weight_hh.sum().isfinite()):
             steps = layer.hidden_codes.weight_scale.view(directions, rows, 1)
-            codes = (weight_hh / steps).round_().to(torch.int8)
+            codes = _codes(weight_hh, steps)
             hidden_steps = clips / torch.tensor(layer.max_codes)
             scale = steps.squeeze(2) * hidden_steps.unsqueeze(1)
         training.lstm_forward(
@@ -254,6 +254,11 @@ class _LSTMLayer(torch.autograd.Function):
         return tuple(gradients)
 
 
+def _codes(weight: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Return the codes, int8, of a weight that is on the grid of these steps."""
+    return (weight / steps).round_().to(torch.int8)
+
+
 def _input_gates(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, codes: InputCodes | None
 ) -> torch.Tensor:
@@ -262,7 +267,7 @@ def _input_gates(
     if codes is not None and bool((x.sum() + weight.sum()).isfinite()):
         steps = codes.weight_scale.unsqueeze(1)
         linear = native.NativeLinear(
-            (weight / steps).round_().to(torch.int8),
+            _codes(weight, steps),
             codes.weight_max,
             codes.weight_scale * (codes.input_clip / codes.input_max),
             bias,

@@ -155,11 +155,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             if bool((lengths == input.size(1 if self.batch_first else 0)).all()):
                 lengths = None
         # A second derivative needs PyTorch's own; who wants one sets `fused` to False.
-        if not self.is_float or (
-            self.fused
-            and torch.is_grad_enabled()
-            and suits_kernel([input, self.weight_ih_l0], 1, self.fused)
-        ):
+        if not self.is_float or suits_kernel([input, self.weight_ih_l0], 1, self.fused):
             return self._forward_layers(input, hx, lengths, final_states)
         if lengths is None:
             return super().forward(input, hx)
