@@ -33,6 +33,7 @@ COMMON = (
     "lstm_training",
     "threads",
     "embedding",
+    "fake_quantize",
     "limits",
     "multiply_generic",
 )

@@ -17,38 +17,40 @@ from typing import Any
 
 import torch
 
-from espnet_quant4.kernels import native, training
+from espnet_quant4.kernels import training
 from espnet_quant4.kernels.gradient_rules import GradientRule
+from espnet_quant4.kernels.row_layout import RowLayout, row_layout
+from espnet_quant4.kernels.workspace import workspace
+
+
+@dataclass(frozen=True)
+class WeightCodes:
+    """A weight of all directions as codes, on which products are computed: their sums are exact.
+
+    Attributes:
+        codes: ``(D, 4 * H, columns)`` int8.
+        scale: ``(D, 4 * H)`` float32, the step of each row.
+        max_code: largest code.
+    """
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+    max_code: int
 
 
 @dataclass(frozen=True)
 class InputCodes:
-    """How the input product can be computed on codes, whose sums are exact integers.
+    """How the input product is computed on codes.
 
     Attributes:
-        input_clip: of ``x``; all of ``x`` is on its grid.
-        input_max: largest code of ``x``.
-        weight_scale: ``(D * 4 * H,)`` float32, the step of each row of ``weight_ih``.
-        weight_max: largest code of ``weight_ih``.
+        clip: of ``x``; all of ``x`` is on its grid.
+        max_code: largest code of ``x``.
+        weight: ``weight_ih``.
     """
 
-    input_clip: float
-    input_max: int
-    weight_scale: torch.Tensor
-    weight_max: int
-
-
-@dataclass(frozen=True)
-class HiddenCodes:
-    """How the recurrent product can be computed on codes.
-
-    Attributes:
-        weight_scale: ``(D * 4 * H,)`` float32, the step of each row of ``weight_hh``.
-        weight_max: largest code of ``weight_hh``.
-    """
-
-    weight_scale: torch.Tensor
-    weight_max: int
+    clip: float
+    max_code: int
+    weight: WeightCodes
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Layer:
         quantized_output: whether the layer puts out hidden states after quantization.
         observed: whether to give back the hidden states before quantization too, without gradient.
         input_codes: None where the input product is one of floats.
-        hidden_codes: None where the recurrent product is one of floats.
+        hidden_codes: ``weight_hh``; None where the recurrent product is one of floats.
     """
 
     max_codes: tuple[int, ...]
@@ -71,7 +73,7 @@ class Layer:
     quantized_output: bool = False
     observed: bool = False
     input_codes: InputCodes | None = None
-    hidden_codes: HiddenCodes | None = None
+    hidden_codes: WeightCodes | None = None
 
     @property
     def is_float(self) -> bool:
@@ -134,19 +136,18 @@ class _LSTMLayer(torch.autograd.Function):
         frames, batch, _ = x.shape
         directions, rows, hidden_size = weight_hh.shape
         states = (directions, batch, hidden_size)
-        x, weight_hh = x.contiguous(), weight_hh.contiguous()
-        flat_x, flat_weight = x.flatten(0, 1), weight_ih.flatten(0, 1)
+        layout = row_layout(x, layer.lengths)
+        x = layout.take(x)
         flat_bias = None if bias is None else bias.flatten()
-        gates = _input_gates(flat_x, flat_weight, flat_bias, layer.input_codes).view(
-            frames, batch, directions, rows
-        )
+        gates = _input_gates(x, weight_ih.flatten(0, 1), flat_bias, layer.input_codes)
+        gates = gates.view(-1, directions, rows)
         if initial_cell is None:
             initial_cell = x.new_zeros(states)
         initial_cell = initial_cell.contiguous()
         if initial_quantized is not None:
             initial_quantized = initial_quantized.contiguous()
 
-        cell = x.new_empty(frames, batch, directions, hidden_size)
+        cell = x.new_empty(layout.rows, directions, hidden_size)
         output = torch.empty_like(cell)
         quantized = hidden = None
         if layer.quantized_output and not layer.is_float:
@@ -156,14 +157,13 @@ class _LSTMLayer(torch.autograd.Function):
             hidden = output
         final_hidden, final_cell = x.new_empty(states), x.new_empty(states)
         codes = scale = None
-        if layer.hidden_codes is not None and bool(weight_hh.sum().isfinite()):
-            steps = layer.hidden_codes.weight_scale.view(directions, rows, 1)
-            codes = _codes(weight_hh, steps)
-            hidden_steps = clips / torch.tensor(layer.max_codes)
-            scale = steps.squeeze(2) * hidden_steps.unsqueeze(1)
+        if layer.hidden_codes is not None:
+            codes = layer.hidden_codes.codes
+            scale = layer.hidden_codes.scale * (clips / torch.tensor(layer.max_codes)).unsqueeze(1)
         training.lstm_forward(
             clips,
             layer,
+            layout,
             gates=gates,
             weight_hh=weight_hh,
             weight_hh_codes=codes,
@@ -176,17 +176,17 @@ class _LSTMLayer(torch.autograd.Function):
             final_hidden=final_hidden,
             final_cell=final_cell,
         )
-        output = output.flatten(2)
-        ctx.layer, ctx.has_bias = layer, bias is not None
+        ctx.layer, ctx.layout, ctx.has_bias = layer, layout, bias is not None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(
             x, weight_ih, weight_hh, gates, cell, output, initial_quantized, initial_cell, clips
         )
         observed = None
         if layer.observed and hidden is not None:
-            observed = hidden.flatten(2) if quantized is not None else output.detach().clone()
+            observed = layout.give(hidden.flatten(1))
+            observed = observed if quantized is not None else observed.clone()
             ctx.mark_non_differentiable(observed)
-        return output, observed, final_hidden, final_cell
+        return layout.give(output.flatten(1)), observed, final_hidden, final_cell
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
@@ -204,7 +204,9 @@ class _LSTMLayer(torch.autograd.Function):
         needs = ctx.needs_input_grad
         directions, rows, hidden_size = weight_hh.shape
 
-        gate_gradients = torch.empty_like(gates)
+        layout: RowLayout = ctx.layout
+        gate_gradients = workspace("gate_gradients", gates.shape)
+        previous = workspace("previous", cell.shape)
         if final_cell_gradient is None:
             cell_gradient = torch.zeros_like(initial_cell)
         else:
@@ -217,33 +219,39 @@ class _LSTMLayer(torch.autograd.Function):
         training.lstm_backward(
             clips,
             layer,
+            layout,
             gates=gates,
             cell=cell,
             weight_hh=weight_hh,
+            output=output,
+            initial_quantized=initial_quantized,
             initial_cell=initial_cell,
-            output_gradient=None if output_gradient is None else output_gradient.contiguous(),
+            output_gradient=None if output_gradient is None else layout.take(output_gradient),
             final_hidden_gradient=(
                 None if final_hidden_gradient is None else final_hidden_gradient.contiguous()
             ),
             cell_gradient=cell_gradient,
             gate_gradients=gate_gradients,
+            previous=previous,
             initial_quantized_gradient=initial_gradient,
             bias_gradient=bias_gradient,
             clip_gradient=clip_gradient,
         )
-        flat = gate_gradients.flatten(0, 1).flatten(1)
+        flat = gate_gradients.flatten(1)
         gradients = [None] * 8
         if needs[0]:
-            gradients[0] = (flat @ weight_ih.flatten(0, 1)).view(x.shape)
+            gradients[0] = layout.give(flat @ weight_ih.flatten(0, 1))
         if needs[1]:
-            gradients[1] = (flat.t() @ x.flatten(0, 1)).view(weight_ih.shape)
+            gradients[1] = (flat.t() @ x).view(weight_ih.shape)
         if needs[2]:
-            previous = output.unflatten(2, (directions, hidden_size))
-            if not layer.quantized_output:
-                previous = _quantized(previous, clips, layer)
-            gradients[2] = _recurrent_weight_gradient(
-                gate_gradients, previous, initial_quantized, layer.lengths
-            )
+            products = torch.empty_like(weight_hh)
+            for direction in range(directions):
+                torch.mm(
+                    gate_gradients[:, direction].t(),
+                    previous[:, direction],
+                    out=products[direction],
+                )
+            gradients[2] = products
         if needs[3] and ctx.has_bias:
             gradients[3] = bias_gradient
         gradients[4] = initial_gradient
@@ -254,70 +262,15 @@ class _LSTMLayer(torch.autograd.Function):
         return tuple(gradients)
 
 
-def _codes(weight: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Return the codes, int8, of a weight that is on the grid of these steps."""
-    return (weight / steps).round_().to(torch.int8)
-
-
 def _input_gates(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, codes: InputCodes | None
 ) -> torch.Tensor:
-    """Return ``x weight^T + bias``, ``(frames, rows)``."""
-    # NaN has no code; among floats it stays visible.
-    if codes is not None and bool((x.sum() + weight.sum()).isfinite()):
-        steps = codes.weight_scale.unsqueeze(1)
-        linear = native.NativeLinear(
-            _codes(weight, steps),
-            codes.weight_max,
-            codes.weight_scale * (codes.input_clip / codes.input_max),
-            bias,
-        )
-        return linear.run(x, codes.input_clip, codes.input_max, torch.get_num_threads())
+    """Return ``x weight^T + bias``, ``(rows, D * 4 * H)``."""
+    if codes is not None:
+        gates = training.product_of_codes(x, codes, bias)
+        # NaN has no code; among floats it stays visible.
+        if gates is not None:
+            return gates
     if bias is None:
         return x @ weight.t()
     return torch.addmm(bias, x, weight.t())
-
-
-def _quantized(hidden: torch.Tensor, clips: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """Quantize ``(T, B, D, H)`` again, which is cheaper than keeping both."""
-    if layer.is_float:
-        return hidden
-    result = hidden.clone()
-    for direction, rule in enumerate(layer.rules):
-        if rule != GradientRule.NONE:
-            clip = clips[direction]
-            scale = clip / layer.max_codes[direction]
-            result[:, :, direction].clamp_(-clip, clip).div_(scale).round_().mul_(scale)
-    return result
-
-
-def _recurrent_weight_gradient(
-    gate_gradients: torch.Tensor,
-    quantized: torch.Tensor,
-    initial_quantized: torch.Tensor | None,
-    lengths: torch.Tensor | None,
-) -> torch.Tensor:
-    """Return ``sum_t dgates[t]^T h[t - 1]``, ``(D, 4 * H, H)``; backward, t - 1 is the next frame.
-
-    Args:
-        gate_gradients: ``(T, B, D, 4 * H)``, zeros past the lengths.
-        quantized: ``(T, B, D, H)`` hidden states that the recurrence read, zeros past the lengths.
-        initial_quantized: ``(D, B, H)`` or None.
-        lengths: ``(B,)`` or None.
-    """
-    _, batch, directions, _ = gate_gradients.shape
-    products = []
-    for direction in range(directions):
-        mine, read = gate_gradients[:, :, direction], quantized[:, :, direction]
-        mine, read = (mine[1:], read[:-1]) if direction == 0 else (mine[:-1], read[1:])
-        product = mine.flatten(0, 1).t() @ read.flatten(0, 1)
-        if initial_quantized is not None:
-            if direction == 0:
-                first = gate_gradients[0, :, 0]
-            elif lengths is None:
-                first = gate_gradients[-1, :, 1]
-            else:
-                first = gate_gradients[lengths - 1, torch.arange(batch), 1]
-            product = product + first.t() @ initial_quantized[direction]
-        products.append(product)
-    return torch.stack(products)

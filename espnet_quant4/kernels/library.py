@@ -15,7 +15,7 @@ from pathlib import Path
 
 from espnet_quant4.kernels import build
 
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 SWITCH = "ESPNET_QUANT4_INSTRUCTION_SET"
 
 
@@ -61,6 +61,24 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (c_void_p, c_void_p, c_int64, c_float, c_int64, c_void_p, c_int64),
     ),
+    "quant4_linear_once": (
+        c_int,
+        (
+            c_int64,
+            c_void_p,
+            c_int64,
+            c_int64,
+            c_int64,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_int64,
+            c_float,
+            c_int64,
+            c_void_p,
+            c_int64,
+        ),
+    ),
     "quant4_linear_sums": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_int64)),
     "quant4_lstm_create": (c_void_p, (c_int64, c_int64, c_int64, c_int64, c_int64)),
     "quant4_lstm_destroy": (None, (c_void_p,)),
@@ -85,6 +103,12 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "quant4_lstm_run": (c_int, (c_void_p, ctypes.POINTER(LSTMCall))),
     "quant4_lstm_training_forward": (c_int, (c_int64, c_void_p, c_void_p)),
     "quant4_lstm_training_backward": (c_int, (c_int64, c_void_p, c_void_p)),
+    "quant4_fake_quantize": (c_int, (c_int64, c_void_p, c_void_p, c_void_p)),
+    "quant4_straight_through": (
+        c_int,
+        (c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p),
+    ),
+    "quant4_moments": (c_int, (c_int64, c_void_p, c_int64, c_int64, c_void_p, c_int64)),
     "quant4_quantize": (c_int, (c_int64, c_void_p, c_int64, c_float, c_int64, c_void_p)),
     "quant4_embedding_run": (
         c_int,

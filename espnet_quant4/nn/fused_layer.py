@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from espnet_quant4.kernels import native
-from espnet_quant4.kernels.fused_lstm import HiddenCodes, InputCodes, Layer, lstm_layer
+from espnet_quant4.kernels.fused_lstm import InputCodes, Layer, lstm_layer
+from espnet_quant4.nn.fused_weights import FusedWeight, fuse_weights
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers import Quantizer
 
@@ -96,43 +97,21 @@ def hidden_form(quantizers: Sequence[Quantizer | None], like: torch.Tensor) -> H
     return HiddenForm(torch.cat(clips), tuple(max_codes), tuple(rules))
 
 
-def input_codes(
-    readers: Sequence[Quantizer | None],
-    weights: Sequence[torch.Tensor],
-    quantizers: Sequence[Quantizer | None],
-) -> InputCodes | None:
+def input_codes(readers: Sequence[Quantizer | None], weight: FusedWeight) -> InputCodes | None:
     """Return how the input product is computed on codes; None where floats are better, or needed.
 
     Args:
         readers: what quantized the input: one, or one for each equal part of its columns.
-        weights: ``weight_ih`` of each direction ``(4 * H, I)``, before quantization.
-        quantizers: of these.
+        weight: ``weight_ih``.
     """
     reader = readers[0]
-    if reader is None or not all_narrow((*readers, *quantizers)):
+    if reader is None or weight.codes is None or not all_narrow(readers):
         return None
     clips = {float(q.clip().detach()) for q in readers if q is not None}
     codes = {q.max_code for q in readers if q is not None}
     if len(clips) > 1 or len(codes) > 1:
         return None
-    return InputCodes(clips.pop(), reader.max_code, *_weight_codes(weights, quantizers))
-
-
-def hidden_codes(
-    hidden: Sequence[Quantizer | None],
-    weights: Sequence[torch.Tensor],
-    quantizers: Sequence[Quantizer | None],
-) -> HiddenCodes | None:
-    """Return how the recurrent product is computed on codes; None as for `input_codes`.
-
-    Args:
-        hidden: quantizers of the hidden states of each direction.
-        weights: ``weight_hh`` of each direction ``(4 * H, H)``, before quantization.
-        quantizers: of these.
-    """
-    if not all_narrow((*hidden, *quantizers)):
-        return None
-    return HiddenCodes(*_weight_codes(weights, quantizers))
+    return InputCodes(clips.pop(), reader.max_code, weight.codes)
 
 
 def all_narrow(quantizers: Sequence[Quantizer | None]) -> bool:
@@ -145,19 +124,6 @@ def all_narrow(quantizers: Sequence[Quantizer | None]) -> bool:
         and type(q).fake_quantize is Quantizer.fake_quantize
         for q in quantizers
     )
-
-
-def _weight_codes(
-    weights: Sequence[torch.Tensor], quantizers: Sequence[Quantizer | None]
-) -> tuple[torch.Tensor, int]:
-    """Return the step of each row, of all directions, and the largest code."""
-    used = [q for q in quantizers if q is not None]
-    with torch.no_grad():
-        scales = [
-            q.scale(weight).repeat_interleave(weight.size(0) // q.groups)
-            for q, weight in zip(used, weights, strict=True)
-        ]
-    return torch.cat(scales), max(q.max_code for q in used)
 
 
 def quantize_initial(
@@ -182,21 +148,43 @@ def wants_hidden_states(quantizers: Sequence[Quantizer | None]) -> bool:
 def run_fused(
     x: torch.Tensor,
     weights: Sequence[Sequence[torch.Tensor]],
+    weight_quantizers: Sequence[Sequence[Quantizer | None]],
     states: tuple[torch.Tensor | None, torch.Tensor | None],
+    hidden: Sequence[Quantizer | None],
     form: HiddenForm,
+    readers: Sequence[Quantizer | None],
     lengths: torch.Tensor | None,
     quantized_output: bool,
-    observed: bool,
-    codes: tuple[InputCodes | None, HiddenCodes | None] = (None, None),
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
-    """Run one layer; arguments as of `lstm_layer`, ``weights`` as of ``torch.lstm`` a direction.
+    """Run one layer.
+
+    Args:
+        x: ``(T, B, I)``, quantized already where it is to be.
+        weights: as of ``torch.lstm`` a direction, before quantization.
+        weight_quantizers: of ``weight_ih`` and ``weight_hh`` a direction.
+        states: as of `lstm_layer`.
+        hidden: quantizers of the hidden states, a direction.
+        form: how these quantize.
+        readers: what quantized ``x``; empty where it is not on a grid.
+        lengths: ``(B,)`` int64 or None.
+        quantized_output: whether to put out hidden states after quantization.
 
     Returns:
         What `lstm_layer` does.
     """
     weight_ih, weight_hh, *biases = zip(*weights, strict=True)
+    quantizers_ih, quantizers_hh = zip(*weight_quantizers, strict=True)
     bias = torch.stack(biases[0]) + torch.stack(biases[1]) if biases else None
-    layer = Layer(form.max_codes, form.rules, lengths, quantized_output, observed, *codes)
-    return lstm_layer(
-        x, torch.stack(weight_ih), torch.stack(weight_hh), bias, *states, form.clips, layer
+    fused_ih = fuse_weights(weight_ih, quantizers_ih, all_narrow(quantizers_ih))
+    on_codes = all_narrow(hidden) and all_narrow(quantizers_hh)
+    fused_hh = fuse_weights(weight_hh, quantizers_hh, on_codes)
+    layer = Layer(
+        form.max_codes,
+        form.rules,
+        lengths,
+        quantized_output,
+        wants_hidden_states(hidden),
+        input_codes(readers, fused_ih) if readers else None,
+        fused_hh.codes,
     )
+    return lstm_layer(x, fused_ih.tensor, fused_hh.tensor, bias, *states, form.clips, layer)

@@ -8,14 +8,11 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from espnet_quant4.kernels.fused_lstm import HiddenCodes, InputCodes
 from espnet_quant4.kernels.recurrence import lstm_recurrence_for_training
 from espnet_quant4.kernels.reference import lstm_recurrence, reverse_padded
 from espnet_quant4.nn.fused_layer import (
     fused_by_default,
-    hidden_codes,
     hidden_form,
-    input_codes,
     quantize_initial,
     run_fused,
     suits_kernel,
@@ -33,6 +30,8 @@ from espnet_quant4.nn.quantized_module import (
 from espnet_quant4.quantizers import Quantizer
 
 States = tuple[torch.Tensor, torch.Tensor]
+
+WEIGHTS = ("weight_ih", "weight_hh")
 
 HAS_LENGTHS = "lengths: a PackedSequence has lengths of its own; pass None."
 
@@ -247,28 +246,33 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         x = quantize_activation(self.quantizer(f"l{layer}", "input"), x, valid)
 
         names = self._directions(layer)
-        weights = [self._quantized_weights(name) for name in names]
         quantizers = self._hidden_quantizers(layer)
-        tensors = (x, *states, *(weight for each in weights for weight in each))
+        parameters = [self._parameters_of(name) for name in names]
+        tensors = (x, *states, *(weight for each in parameters for weight in each))
         if suits_kernel(tensors, frames, self.fused) and self._hidden_is_set(quantizers):
             form = hidden_form(quantizers, states[0][0])
             if form is not None:
                 initial = (None, None)
                 if has_states:
                     initial = (quantize_initial(states[0], quantizers), states[1])
-                quantized_output = layer < self.num_layers - 1
                 output, observed, *ends = run_fused(
                     x,
-                    weights,
+                    parameters,
+                    [[self.quantizer(name, weight) for weight in WEIGHTS] for name in names],
                     initial,
+                    quantizers,
                     form,
+                    self._readers(layer),
                     None if lengths is None else lengths.long().contiguous(),
-                    quantized_output,
-                    wants_hidden_states(quantizers),
-                    self._codes(layer),
+                    layer < self.num_layers - 1,
                 )
                 self._observe_hidden(quantizers, observed, valid)
                 return output, output, (ends[0], ends[1])
+        weights = [
+            [quantize_weight(self.quantizer(name, tensor), w) for tensor, w in zip(WEIGHTS, each)]
+            + each[2:]
+            for name, each in zip(names, parameters, strict=True)
+        ]
         if all(q is None for q in quantizers) and (lengths is None or not final_states):
             outputs, states = self._float_recurrence(names, x, weights, lengths, states)
             joined = join_directions(outputs, lengths)
@@ -300,15 +304,10 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             states,
         )
 
-    def _quantized_weights(self, name: str) -> list[torch.Tensor]:
+    def _parameters_of(self, name: str) -> list[torch.Tensor]:
         """Return the parameters of a layer and direction in the order of ``torch.lstm``."""
-        weights = [
-            quantize_weight(self.quantizer(name, tensor), getattr(self, f"{tensor}_{name}"))
-            for tensor in ("weight_ih", "weight_hh")
-        ]
-        if self.bias:
-            weights += [getattr(self, f"bias_ih_{name}"), getattr(self, f"bias_hh_{name}")]
-        return weights
+        tensors = [*WEIGHTS, "bias_ih", "bias_hh"] if self.bias else WEIGHTS
+        return [getattr(self, f"{tensor}_{name}") for tensor in tensors]
 
     def _float_recurrence(
         self,
@@ -338,24 +337,17 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             cell.append(last_cell)
         return outputs, (torch.cat(hidden), torch.cat(cell))
 
-    def _codes(self, layer: int) -> tuple[InputCodes | None, HiddenCodes | None]:
-        """Return how the products of a layer are computed on codes, where they are."""
-        names = self._directions(layer)
+    def _readers(self, layer: int) -> list[Quantizer | None]:
+        """Return what quantized the input of a layer: itself, or each direction below; none if unknown."""
+        reader = self.quantizer(f"l{layer}", "input")
+        if layer == 0 or reader is not None:
+            return [reader]
         # Dropout takes what is between layers off the grid.
-        dropped = layer > 0 and self.training and self.dropout > 0
-        readers = [self.quantizer(f"l{layer}", "input")]
-        if layer > 0 and readers[0] is None and not dropped:
-            below = self._hidden_quantizers(layer - 1)
-            # One that follows the data has moved on since it rounded what this layer reads.
-            readers = readers if wants_hidden_states(below) else below
-        weights, quantizers = [
-            [[get(name, tensor) for name in names] for tensor in ("weight_ih", "weight_hh")]
-            for get in (lambda name, tensor: getattr(self, f"{tensor}_{name}"), self.quantizer)
-        ]
-        return (
-            input_codes(readers, weights[0], quantizers[0]),
-            hidden_codes(self._hidden_quantizers(layer), weights[1], quantizers[1]),
-        )
+        if self.training and self.dropout > 0:
+            return []
+        below = self._hidden_quantizers(layer - 1)
+        # One that follows the data has moved on since it rounded what this layer reads.
+        return [] if wants_hidden_states(below) else below
 
     @staticmethod
     def _hidden_is_set(quantizers: list[Quantizer | None]) -> bool:

@@ -196,11 +196,10 @@ class Quantizer(torch.nn.Module):
         """Return all that a fused kernel needs to do what `quantize` does; None where that is more.
 
         Args:
-            x: of the shape that `quantize` would get; of role ``activation``, so its values are not
-                looked at.
+            x: what `quantize` would get; of an activation only the shape is looked at.
 
         Returns:
-            The clip ``(1,)`` with its gradient, or a number, and the gradient's rule.
+            The clip with its gradient, or a number, and the gradient's rule.
         """
         if self.calibrating:
             return 1.0, GradientRule.NONE
@@ -208,8 +207,9 @@ class Quantizer(torch.nn.Module):
         is_plain = (
             own.quantize is Quantizer.quantize and own.fake_quantize is Quantizer.fake_quantize
         )
-        if not is_plain or self.gradient_rule == GradientRule.NONE or self.groups != 1:
+        if not is_plain or self.gradient_rule == GradientRule.NONE:
             return None
+        self._set_clip_of_weight(x)
         return self.clip_for(x), self.gradient_rule
 
     def quantize(self, x: torch.Tensor) -> torch.Tensor:

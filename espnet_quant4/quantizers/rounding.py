@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels import fake_quantize as native
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.kernels.reference import round_to_codes
 
@@ -14,6 +15,7 @@ __all__ = [
     "FullStraightThrough",
     "LearnedClip",
     "fake_quantize",
+    "fake_quantize_reference",
     "round_to_codes",
     "round_to_grid",
 ]
@@ -102,6 +104,15 @@ def fake_quantize(
     Raises:
         NotImplementedError: for the rule ``NONE``.
     """
+    if rule != GradientRule.NONE and native.suits_native(x, clip):
+        return native.fake_quantize(x, clip, max_code, rule)
+    return fake_quantize_reference(x, clip, max_code, rule)
+
+
+def fake_quantize_reference(
+    x: torch.Tensor, clip: torch.Tensor | float, max_code: int, rule: GradientRule
+) -> torch.Tensor:
+    """`fake_quantize` in PyTorch's operations, on any device and in any precision."""
     if rule == GradientRule.CLIPPED:
         return ClippedStraightThrough.apply(x, clip, max_code)
     if rule == GradientRule.FULL:

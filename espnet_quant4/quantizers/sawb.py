@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import torch
 
+from espnet_quant4.kernels.fake_quantize import moments
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers.registry import register
 from espnet_quant4.quantizers.statistics import StatisticQuantizer
@@ -48,9 +49,9 @@ class SawbQuantizer(StatisticQuantizer):
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
         first, second = COEFFICIENTS[self.bits]
-        mean = weight.abs().mean(dim=1)
-        clip = first * weight.square().mean(dim=1).sqrt() + second * mean
-        return clip.maximum(mean).minimum(weight.abs().amax(dim=1))
+        mean, square, largest = moments(weight)
+        clip = first * square.sqrt() + second * mean
+        return clip.maximum(mean).minimum(largest)
 
 
 @register("sawb+")

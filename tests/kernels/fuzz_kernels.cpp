@@ -173,16 +173,29 @@ bool are_close(const std::vector<float>& a, const std::vector<float>& b) {
 // the calls only have to succeed.
 void check_training(int64_t set, int64_t plain) {
     const int64_t directions = draw(1, 2), size = draw_size(1) % 100 + 1, frames = draw(1, 9);
-    const int64_t batch = draw(0, 15), units = frames * batch * directions * size;
+    const int64_t batch = draw(0, 15);
     const int64_t states = directions * batch * size;
     std::vector<int64_t> lengths(static_cast<size_t>(batch));
     for (auto& length : lengths) length = draw(1, frames);
     quant4_lstm_training_shape shape{};
+    // Rows that stand sequence after sequence, or frame after frame.
+    const bool by_frame = draw(0, 1) != 0;
+    const bool ragged = !by_frame && draw(0, 1) != 0;
+    std::vector<int64_t> first(static_cast<size_t>(batch));
+    int64_t rows = 0;
+    for (size_t b = 0; b < first.size(); ++b) {
+        first[b] = by_frame ? static_cast<int64_t>(b) : rows;
+        rows += ragged ? lengths[b] : frames;
+    }
+    const int64_t units = rows * directions * size;
+    shape.rows = rows;
+    shape.first_rows = first.data();
+    shape.row_stride = by_frame ? batch : 1;
     shape.frames = frames;
     shape.batch = batch;
     shape.directions = directions;
     shape.hidden_size = size;
-    shape.lengths = draw(0, 1) ? lengths.data() : nullptr;
+    shape.lengths = ragged ? lengths.data() : nullptr;
     shape.threads = draw(1, 4);
     const bool quantizes = draw(0, 2) == 0, with_states = draw(0, 1) != 0;
     for (auto& quantizer : shape.quantizers) {
@@ -206,7 +219,7 @@ void check_training(int64_t set, int64_t plain) {
         std::vector<float> output(static_cast<size_t>(units)), cell(output.size(), 0.0f);
         std::vector<float> final_hidden(static_cast<size_t>(states)), final_cell(final_hidden.size());
         std::vector<float> initial_gradient(final_hidden.size());
-        std::vector<float> gate_gradients(activated.size());
+        std::vector<float> gate_gradients(activated.size()), previous(output.size());
         std::vector<float> bias(static_cast<size_t>(directions * 4 * size), 0.0f);
         double clips[2] = {0, 0};
         const quant4_lstm_training_forward_call forward{
@@ -216,9 +229,10 @@ void check_training(int64_t set, int64_t plain) {
             final_hidden.data(), final_cell.data()};
         if (quant4_lstm_training_forward(used, &shape, &forward) != QUANT4_OK) fail("training", used);
         const quant4_lstm_training_backward_call backward{
-            activated.data(), cell.data(), weight.data(), cells.data(), gradient.data(), quantizes,
+            activated.data(), cell.data(), weight.data(), output.data(),
+            with_states ? hidden.data() : nullptr, cells.data(), gradient.data(), quantizes,
             final_gradient.data(), cell_gradient.data(), gate_gradients.data(),
-            with_states ? initial_gradient.data() : nullptr, bias.data(), clips};
+            draw(0, 3) ? previous.data() : nullptr, with_states ? initial_gradient.data() : nullptr, bias.data(), clips};
         if (quant4_lstm_training_backward(used, &shape, &backward) != QUANT4_OK) fail("training", used);
         if (!with_states) std::fill(initial_gradient.begin(), initial_gradient.end(), 0.0f);
         results[used == set ? 0 : 1] = {output, final_hidden, final_cell, gate_gradients, cell_gradient,
@@ -228,6 +242,42 @@ void check_training(int64_t set, int64_t plain) {
     for (size_t i = 0; i < results[0].size(); ++i) {
         if (!quantizes && !are_close(results[0][i], results[1][i])) fail("training", set);
     }
+}
+
+// Fake quantization, its gradient and moments: each set against the plain one.
+void check_fake_quantize(int64_t set, int64_t plain) {
+    const int64_t groups = draw(0, 5), elements = draw(0, 3) ? draw_size(0) : 40000;
+    const auto count = static_cast<size_t>(groups * elements);
+    std::normal_distribution<float> normal(0.0f, 1.0f);
+    std::vector<float> x(count), gradient(count), clips(static_cast<size_t>(groups)), scales(clips.size());
+    for (auto* values : {&x, &gradient}) {
+        for (auto& value : *values) value = normal(engine);
+    }
+    const int64_t max_code = draw_max(), rule = draw(1, 4);
+    for (size_t g = 0; g < clips.size(); ++g) {
+        clips[g] = 0.5f + 0.1f * static_cast<float>(g);
+        scales[g] = clips[g] / static_cast<float>(max_code);
+    }
+    const quant4_grid grid{x.data(), groups, elements, clips.data(), scales.data(), max_code, draw(1, 4)};
+    std::vector<float> results[2][3];
+    std::vector<int8_t> codes[2];
+    for (const int64_t used : {set, plain}) {
+        auto& mine = results[used == set ? 0 : 1];
+        auto& mine_codes = codes[used == set ? 0 : 1];
+        std::vector<float> rounded(count), gradient_x(count);
+        std::vector<double> clip_gradient(clips.size()), moments(3 * clips.size());
+        mine_codes.resize(count);
+        if (quant4_fake_quantize(used, &grid, rounded.data(), draw(0, 3) ? mine_codes.data() : nullptr) != QUANT4_OK ||
+            quant4_straight_through(used, &grid, rule, gradient.data(), gradient_x.data(), clip_gradient.data()) != QUANT4_OK ||
+            quant4_moments(used, x.data(), groups, elements, moments.data(), draw(1, 4)) != QUANT4_OK) {
+            fail("fake quantization", used);
+        }
+        mine[0] = rounded;
+        mine[1] = gradient_x;
+        mine[2].assign(clip_gradient.begin(), clip_gradient.end());
+        if (set == plain) return;
+    }
+    if (results[0][0] != results[1][0] || results[0][1] != results[1][1]) fail("fake quantization", set);
 }
 
 }  // namespace
@@ -243,6 +293,7 @@ int main(int argc, char** argv) {
             check_quantize(set);
             check_lstm(set, count - 1);
             check_training(set, count - 1);
+            check_fake_quantize(set, count - 1);
         }
         std::printf("%s: %d cases\n", quant4_instruction_set_name(set), cases);
     }

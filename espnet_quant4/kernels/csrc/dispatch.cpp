@@ -81,7 +81,7 @@ const Kernels& kernels_of(int64_t instruction_set) {
 
 using namespace quant4;
 
-extern "C" int64_t quant4_interface_version(void) { return 2; }
+extern "C" int64_t quant4_interface_version(void) { return 3; }
 
 extern "C" int64_t quant4_instruction_set_count(void) { return kCount; }
 

@@ -34,6 +34,17 @@ struct Layout {
     int64_t bytes(int64_t rows, int64_t columns, bool wide) const {
         return round_up(rows, rows_per_block) / rows_per_block * steps(columns, wide) * kStepBytes;
     }
+    // A narrow step that has all its rows and columns.
+    void pack_whole(const int8_t* codes, int64_t columns, uint8_t* out) const {
+        for (int64_t row = 0; row < rows_per_block; ++row, codes += columns) {
+            uint64_t bytes = 0;
+            std::memcpy(&bytes, codes, static_cast<size_t>(2 * lane_bytes));
+            // Of a code in -8..7, code + 8 is its low nibble with the upper bit turned.
+            bytes = (bytes & 0x0F0F0F0F0F0F0F0Fu) ^ 0x0808080808080808u;
+            const uint64_t packed = bytes | bytes >> (8 * lane_bytes) << 4;
+            std::memcpy(out + row * lane_bytes, &packed, static_cast<size_t>(lane_bytes));
+        }
+    }
     void pack(const int8_t* codes, int64_t rows, int64_t columns, bool wide,
               uint8_t* packed) const {
         const int64_t step_count = steps(columns, wide), per_step = columns_per_step(wide);
@@ -41,6 +52,12 @@ struct Layout {
         for (int64_t block = 0; block < blocks; ++block) {
             for (int64_t step = 0; step < step_count; ++step) {
                 uint8_t* out = packed + (block * step_count + step) * kStepBytes;
+                const bool is_whole =
+                    (block + 1) * rows_per_block <= rows && (step + 1) * per_step <= columns;
+                if (is_whole && !wide) {
+                    pack_whole(codes + block * rows_per_block * columns + step * per_step, columns, out);
+                    continue;
+                }
                 for (int64_t row = 0; row < rows_per_block; ++row) {
                     const int64_t from = block * rows_per_block + row;
                     uint8_t* lane = out + row * lane_bytes;
@@ -73,6 +90,44 @@ constexpr Layout kQuads{16, 4, false};
 // Columns whose sum of products surely fits 16 bits.
 inline int64_t columns_in_16_bits(int weight_max, int activation_max) {
     return 32767 / std::max(1, weight_max * activation_max);
+}
+
+// Vector types by their bytes.
+template <size_t Bytes>
+struct Lanes;
+#define QUANT4_LANES(BYTES) \
+    template <> \
+    struct Lanes<BYTES> { \
+        typedef int32_t Sums __attribute__((vector_size(BYTES))); \
+        typedef float Result __attribute__((vector_size(BYTES))); \
+    };
+QUANT4_LANES(16)
+QUANT4_LANES(32)
+QUANT4_LANES(64)
+#undef QUANT4_LANES
+
+// Rows row..row+15 of a frame, of 32-bit sums in vectors of T.
+template <class T>
+inline void drain_rows(int64_t row, const T* vectors, int64_t frame, const Sink& sink) {
+    constexpr int64_t lanes = sizeof(T) / sizeof(int32_t);
+    typedef typename Lanes<sizeof(T)>::Sums Sums;
+    typedef typename Lanes<sizeof(T)>::Result Result;
+    const int64_t at = frame * sink.stride + row;
+    for (int64_t v = 0; v < 16 / lanes; ++v) {
+        const int64_t lane = v * lanes;
+        Sums sums;
+        std::memcpy(&sums, vectors + v, sizeof sums);
+        if (sink.out == nullptr) {
+            std::memcpy(sink.sums + at + lane, &sums, sizeof sums);
+            continue;
+        }
+        Result before, scale;
+        std::memcpy(&before, sink.bias != nullptr ? sink.bias + row + lane : sink.out + at + lane,
+                    sizeof before);
+        std::memcpy(&scale, sink.scale + row + lane, sizeof scale);
+        before += scale * __builtin_convertvector(sums, Result);
+        std::memcpy(sink.out + at + lane, &before, sizeof before);
+    }
 }
 
 inline void drain_row(int64_t row, int32_t sum, int64_t frame, const Sink& sink) {

@@ -9,13 +9,31 @@
 #include "threads.h"
 
 namespace quant4 {
+namespace {
+
+// Below this much work a second thread is not worth waking.
+constexpr int64_t kCodesForThreads = 100'000;
+constexpr int64_t kMacsForThreads = 4'000'000;
+
+}  // namespace
 
 PackedLinear::PackedLinear(WeightMemory& memory, const Kernels& kernels, const int8_t* codes,
-                           int64_t rows, int64_t columns, int weight_max, const float* scale, const float* bias)
+                           int64_t rows, int64_t columns, int weight_max, const float* scale, const float* bias,
+                           int64_t threads)
     : kernels_(&kernels) {
     const bool wide = weight_max > 7;
     uint8_t* packed = memory.take(kernels.packed_bytes(rows, columns, wide));
-    kernels.pack(codes, rows, columns, wide, packed);
+    const int64_t block_bytes = kernels.packed_bytes(kernels.row_block, columns, wide);
+    const int64_t count = round_up(rows, kernels.row_block) / kernels.row_block;
+    if (rows * columns < kCodesForThreads) threads = 1;
+    run_parallel(static_cast<int>(std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, count))),
+                 [&](int index, int workers) {
+        const int64_t begin = count * index / workers, end = count * (index + 1) / workers;
+        if (begin == end) return;
+        const int64_t first = begin * kernels.row_block;
+        kernels.pack(codes + first * columns, std::min(rows, end * kernels.row_block) - first, columns, wide,
+                     packed + begin * block_bytes);
+    });
     matrix_ = Matrix{packed, rows, columns, weight_max, wide};
     scale_.assign(static_cast<size_t>(padded_rows()), 0.0f);
     bias_.assign(static_cast<size_t>(padded_rows()), 0.0f);
@@ -31,9 +49,6 @@ struct Linear {
 };
 
 constexpr int64_t kFramesAtOnce = 64;
-// Below this much work a second thread is not worth waking.
-constexpr int64_t kMacsForThreads = 4'000'000;
-
 // Multiplies all frames; exactly one of out and sums is not null, both (frames, rows).
 void multiply_all(const PackedLinear& linear, const int8_t* codes, int64_t frames, int input_max,
                   float* out, int32_t* sums, int64_t threads) {
@@ -105,10 +120,10 @@ extern "C" void* quant4_linear_create(int64_t instruction_set, const int8_t* cod
 
 extern "C" void quant4_linear_destroy(void* linear) { delete static_cast<Linear*>(linear); }
 
-extern "C" int quant4_linear_run(const void* linear, const float* x, int64_t frames, float clip,
-                                 int64_t input_max, float* out, int64_t threads) try {
-    if (!is_valid(linear, frames, input_max) || !(clip > 0)) return QUANT4_INVALID;
-    const PackedLinear& layer = static_cast<const Linear*>(linear)->layer;
+namespace {
+
+int run(const PackedLinear& layer, const float* x, int64_t frames, float clip, int64_t input_max,
+        float* out, int64_t threads) {
     const int64_t count = frames * layer.matrix().columns;
     const Buffer<int8_t> codes = allocate<int8_t>(count);
     const int max_code = static_cast<int>(input_max);
@@ -117,6 +132,28 @@ extern "C" int quant4_linear_run(const void* linear, const float* x, int64_t fra
     }
     multiply_all(layer, codes.get(), frames, max_code, out, nullptr, threads);
     return QUANT4_OK;
+}
+
+}  // namespace
+
+extern "C" int quant4_linear_run(const void* linear, const float* x, int64_t frames, float clip,
+                                 int64_t input_max, float* out, int64_t threads) try {
+    if (!is_valid(linear, frames, input_max) || !(clip > 0)) return QUANT4_INVALID;
+    return run(static_cast<const Linear*>(linear)->layer, x, frames, clip, input_max, out, threads);
+} catch (const std::bad_alloc&) {
+    return QUANT4_NO_MEMORY;
+}
+
+extern "C" int quant4_linear_once(int64_t instruction_set, const int8_t* codes, int64_t rows,
+                                  int64_t columns, int64_t weight_max, const float* scale,
+                                  const float* bias, const float* x, int64_t frames, float clip,
+                                  int64_t input_max, float* out, int64_t threads) try {
+    if (rows < 0 || columns < 0 || weight_max < 1 || weight_max > 127) return QUANT4_INVALID;
+    if (!is_valid(codes, frames, input_max) || !(clip > 0)) return QUANT4_INVALID;
+    WeightMemory memory;
+    const PackedLinear layer(memory, kernels_of(instruction_set), codes, rows, columns,
+                             static_cast<int>(weight_max), scale, bias, threads);
+    return run(layer, x, frames, clip, input_max, out, threads);
 } catch (const std::bad_alloc&) {
     return QUANT4_NO_MEMORY;
 }

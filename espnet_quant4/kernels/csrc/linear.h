@@ -18,7 +18,7 @@ class PackedLinear {
     // codes: (rows, columns); scale, bias: (rows); bias may be null. The weights lie in `memory`,
     // which has to outlive this.
     PackedLinear(WeightMemory& memory, const Kernels& kernels, const int8_t* codes, int64_t rows, int64_t columns,
-                 int weight_max, const float* scale, const float* bias);
+                 int weight_max, const float* scale, const float* bias, int64_t threads = 1);
 
     int64_t padded_rows() const { return round_up(matrix_.rows, kernels_->row_block); }
     int64_t blocks() const { return padded_rows() / kernels_->row_block; }

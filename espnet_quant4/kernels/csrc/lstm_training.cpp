@@ -61,12 +61,13 @@ struct Places {
     const quant4_lstm_training_shape& shape;
 
     int64_t length(int64_t b) const { return shape.lengths == nullptr ? shape.frames : shape.lengths[b]; }
+    int64_t row(int64_t frame, int64_t b) const { return shape.first_rows[b] + frame * shape.row_stride; }
     // The frame of a step: the backward direction starts at a sequence's own end.
     int64_t frame(int64_t d, int64_t step, int64_t b) const {
         return d == 0 ? step : length(b) - 1 - step;
     }
     int64_t unit(int64_t d, int64_t frame, int64_t b) const {
-        return ((frame * shape.batch + b) * shape.directions + d) * shape.hidden_size;
+        return (row(frame, b) * shape.directions + d) * shape.hidden_size;
     }
     int64_t gate(int64_t d, int64_t frame, int64_t b) const { return 4 * unit(d, frame, b); }
     int64_t state(int64_t d, int64_t b) const { return (d * shape.batch + b) * shape.hidden_size; }
@@ -108,6 +109,11 @@ bool is_valid(const quant4_lstm_training_shape& shape) {
     }
     for (int64_t b = 0; shape.lengths != nullptr && b < shape.batch; ++b) {
         if (shape.lengths[b] < 1 || shape.lengths[b] > shape.frames) return false;
+    }
+    for (int64_t b = 0; b < shape.batch; ++b) {
+        const Places at{shape};
+        const int64_t first = at.row(0, b), last = at.row(at.length(b) - 1, b);
+        if (std::min(first, last) < 0 || std::max(first, last) >= shape.rows) return false;
     }
     for (int64_t d = 0; d < shape.directions; ++d) {
         const quant4_hidden_quantizer& quantizer = shape.quantizers[d];
@@ -179,7 +185,7 @@ void forward(const Kernels& all_kernels, const quant4_lstm_training_shape& shape
     for (int64_t d = 0; on_codes && d < shape.directions; ++d) {
         code_weights.emplace_back(memory, all_kernels, call.weight_hh_codes + d * 4 * size * size, 4 * size,
                                   size, static_cast<int>(call.weight_hh_max),
-                                  call.weight_hh_scale + d * 4 * size, nullptr);
+                                  call.weight_hh_scale + d * 4 * size, nullptr, shape.threads);
     }
     std::vector<CodeProduct> products;
     for (size_t s = 0; on_codes && s < slices.size(); ++s) {
@@ -257,14 +263,30 @@ void forward(const Kernels& all_kernels, const quant4_lstm_training_shape& shape
                 }
             }
         }
-        for (const int64_t b : slice.sequences) {
-            for (int64_t frame = at.length(b); frame < shape.frames; ++frame) {
-                const int64_t here = at.unit(d, frame, b);
-                if (call.hidden != nullptr) std::fill_n(call.hidden + here, size, 0.0f);
-                if (call.quantized != nullptr) std::fill_n(call.quantized + here, size, 0.0f);
-            }
-        }
     });
+}
+
+// What the recurrence read at a step: the hidden state of the step before, on the grid.
+void write_previous(const TrainingKernels& kernels, const Places& at,
+                    const quant4_lstm_training_backward_call& call, int64_t d, int64_t step, int64_t b,
+                    float* previous) {
+    const int64_t size = at.shape.hidden_size;
+    const quant4_hidden_quantizer& quantizer = at.shape.quantizers[d];
+    if (step == 0) {
+        if (call.initial_quantized == nullptr) {
+            std::fill_n(previous, size, 0.0f);
+        } else {
+            std::copy_n(call.initial_quantized + at.state(d, b), size, previous);
+        }
+        return;
+    }
+    const float* before = call.output + at.unit(d, at.frame(d, step - 1, b), b);
+    if (call.output_is_quantized != 0 || quantizer.rule == 0) {
+        std::copy_n(before, size, previous);
+    } else {
+        kernels.round_row(before, size, quantizer.clip,
+                          quantizer.clip / static_cast<float>(quantizer.max_code), previous, nullptr);
+    }
 }
 
 void backward(const TrainingKernels& kernels, const quant4_lstm_training_shape& shape,
@@ -320,6 +342,9 @@ void backward(const TrainingKernels& kernels, const quant4_lstm_training_shape& 
                     kernels.backward_cell(row, size, quantizer.clip, static_cast<int>(quantizer.max_code),
                                           static_cast<GradientRule>(quantizer.rule));
                 kernels.add_row(gate_gradients, rows_of_weight, space.bias.data());
+                if (call.previous != nullptr) {
+                    write_previous(kernels, at, call, d, step, b, call.previous + here);
+                }
                 space.inputs[static_cast<size_t>(p)] = gate_gradients;
             }
             if (step > 0 || call.initial_quantized_gradient != nullptr) {
@@ -331,9 +356,6 @@ void backward(const TrainingKernels& kernels, const quant4_lstm_training_shape& 
             const int64_t b = slice.sequences[p];
             if (call.initial_quantized_gradient != nullptr) {
                 std::copy_n(space.outputs[p], size, call.initial_quantized_gradient + at.state(d, b));
-            }
-            for (int64_t frame = at.length(b); frame < shape.frames; ++frame) {
-                std::fill_n(call.gate_gradients + at.gate(d, frame, b), rows_of_weight, 0.0f);
             }
         }
     });

@@ -22,7 +22,7 @@ typedef uint8_t Octets __attribute__((vector_size(64)));
 
 struct Avx512Vnni {
     using Vector = Words;
-    static constexpr int64_t kVectors = 1;
+    static constexpr int64_t kVectors = 1, kFrames = 8;
     static constexpr int kWideStart = kWideOffset;
     static Octets load(const uint8_t* p) {
         Octets v;
@@ -36,7 +36,6 @@ struct Avx512Vnni {
     static Vector dot(const Vector& sums, const Vector& weights, const Vector& x) {
         return QUANT4_DPBUSD_512(sums, weights, x);
     }
-    static void store(int32_t* p, const Vector& v) { std::memcpy(p, &v, sizeof v); }
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace {
 
 struct AvxVnni {
     using Vector = __m256i;
-    static constexpr int64_t kVectors = 2;
+    static constexpr int64_t kVectors = 2, kFrames = 4;
     static constexpr int kWideStart = kWideOffset;
     static Vector load(const uint8_t* p) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -30,9 +30,6 @@ struct AvxVnni {
     static Vector broadcast(int32_t x) { return _mm256_set1_epi32(x); }
     static Vector dot(Vector sums, Vector weights, Vector x) {
         return QUANT4_DPBUSD_256(sums, weights, x);
-    }
-    static void store(int32_t* p, Vector v) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
     }
 };
 

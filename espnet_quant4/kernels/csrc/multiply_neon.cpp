@@ -11,7 +11,7 @@ namespace {
 
 struct Neon {
     using Vector = int32x4_t;
-    static constexpr int64_t kVectors = 4;
+    static constexpr int64_t kVectors = 4, kFrames = 4;
     // sdot wants signed bytes: nibbles are, with their offset, and wide weights lose theirs.
     static constexpr int kWideStart = 0;
     static Vector low(const uint8_t* p) {
@@ -25,7 +25,6 @@ struct Neon {
     static Vector dot(Vector sums, Vector weights, Vector x) {
         return vdotq_s32(sums, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x));
     }
-    static void store(int32_t* p, Vector v) { vst1q_s32(p, v); }
 };
 
 }  // namespace

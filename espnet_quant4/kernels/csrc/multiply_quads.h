@@ -3,9 +3,10 @@
 // 127 * 65,536 columns is below 2^31.
 //
 // The including file defines, in an unnamed namespace, a policy:
-//   using Vector; constexpr int64_t kVectors (of 64 bytes of weights);
+//   using Vector, of int32 lanes; constexpr int64_t kVectors (of 64 bytes of weights), kFrames (4 or 8,
+//   that share one load of weights);
 //   Vector zero(), low(p) and high(p): nibbles of weights at p; wide(p); broadcast(int32);
-//   Vector dot(sums, weights, x); void store(int32_t*, Vector).
+//   Vector dot(sums, weights, x).
 #pragma once
 
 #include "elementwise.h"
@@ -15,7 +16,6 @@ namespace quant4 {
 namespace {
 
 constexpr int64_t kQuadRows = 16;
-constexpr int64_t kQuadFrames = 4;  // frames that share one load of weights
 
 // Frames are copied and filled up with zeros to whole steps; behind each stands the offset's part.
 inline int64_t quad_frame_bytes(int64_t columns) { return round_up(columns, 8) + 64; }
@@ -46,13 +46,7 @@ inline void quad_tile(const uint8_t* block, int64_t steps, const int8_t* const* 
             }
         }
     }
-    for (int f = 0; f < F; ++f) {
-        int32_t done[kQuadRows];
-        for (int v = 0; v < P::kVectors; ++v) {
-            P::store(done + v * (kQuadRows / P::kVectors), sums[f][v]);
-        }
-        for (int64_t r = 0; r < kQuadRows; ++r) drain_row(row + r, done[r], frame + f, sink);
-    }
+    for (int f = 0; f < F; ++f) drain_rows(row, sums[f], frame + f, sink);
 }
 
 template <class P, bool Wide>
@@ -75,20 +69,27 @@ void quad_multiply_frames(const Matrix& matrix, int64_t begin, int64_t end,
     for (int64_t block = begin; block < end; ++block) {
         const uint8_t* weights = matrix.packed + block * steps * kStepBytes;
         const int64_t row = block * kQuadRows;
-        for (int64_t f = 0; f < frames; f += kQuadFrames) {
-            const int8_t* tile[kQuadFrames];
-            int32_t starts[kQuadFrames];
-            const int64_t here = std::min(kQuadFrames, frames - f);
+        for (int64_t f = 0; f < frames; f += P::kFrames) {
+            const int8_t* tile[P::kFrames];
+            int32_t starts[P::kFrames];
+            const int64_t here = std::min(P::kFrames, frames - f);
             for (int64_t i = 0; i < here; ++i) {
                 tile[i] = scratch + (f + i) * stride;
                 std::memcpy(starts + i, tile[i] + filled, sizeof(int32_t));
             }
+#define QUANT4_TILE(F) \
+    case F: quad_tile<P, std::min<int>(F, P::kFrames), Wide>(weights, steps, tile, starts, row, f, sink); break;
             switch (here) {
-                case 1: quad_tile<P, 1, Wide>(weights, steps, tile, starts, row, f, sink); break;
-                case 2: quad_tile<P, 2, Wide>(weights, steps, tile, starts, row, f, sink); break;
-                case 3: quad_tile<P, 3, Wide>(weights, steps, tile, starts, row, f, sink); break;
-                default: quad_tile<P, 4, Wide>(weights, steps, tile, starts, row, f, sink);
+                QUANT4_TILE(1)
+                QUANT4_TILE(2)
+                QUANT4_TILE(3)
+                QUANT4_TILE(4)
+                QUANT4_TILE(5)
+                QUANT4_TILE(6)
+                QUANT4_TILE(7)
+                QUANT4_TILE(8)
             }
+#undef QUANT4_TILE
         }
     }
 }

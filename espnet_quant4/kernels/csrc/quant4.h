@@ -39,6 +39,11 @@ QUANT4_API void quant4_linear_destroy(void* linear);
 // x: (frames, columns) floats; out: (frames, rows).
 QUANT4_API int quant4_linear_run(const void* linear, const float* x, int64_t frames, float clip,
                                  int64_t input_max, float* out, int64_t threads);
+// The same in one call, for a weight that is used once. Codes are taken on trust to be in range.
+QUANT4_API int quant4_linear_once(int64_t instruction_set, const int8_t* codes, int64_t rows,
+                                  int64_t columns, int64_t weight_max, const float* scale,
+                                  const float* bias, const float* x, int64_t frames, float clip,
+                                  int64_t input_max, float* out, int64_t threads);
 // x: (frames, columns) codes; sums: (frames, rows), the integer part alone.
 QUANT4_API int quant4_linear_sums(const void* linear, const int8_t* x, int64_t frames,
                                   int64_t input_max, int32_t* sums, int64_t threads);
@@ -87,17 +92,20 @@ typedef struct {
     int64_t rule;
 } quant4_hidden_quantizer;
 
+// `rows` frames of all sequences stand one behind the other: frame t of sequence b is row first_rows[b] +
+// t * row_stride. There are no rows past a sequence's length.
 typedef struct {
-    int64_t frames, batch, directions, hidden_size;
+    int64_t rows, frames, batch, directions, hidden_size;
     const int64_t* lengths;  // (batch), each 1..frames; null: all are `frames`
+    const int64_t* first_rows;  // (batch)
+    int64_t row_stride;
     quant4_hidden_quantizer quantizers[2];
     int64_t threads;
 } quant4_lstm_training_shape;
 
-// One layer, all directions. What lies past a length becomes zero in `hidden` and `quantized`, and is
-// not touched elsewhere.
+// One layer, all directions.
 typedef struct {
-    float* gates;  // (frames, batch, directions, 4 hidden_size): input products and biases; activated
+    float* gates;  // (rows, directions, 4 hidden_size): input products and biases; activated
     const float* weight_hh;          // (directions, 4 hidden_size, hidden_size); null with codes
     // The same as codes, to compute on codes of the hidden state, which all directions then quantize, or
     // null. scale: (directions, 4 hidden_size): step of the weight times that of the hidden state.
@@ -106,9 +114,9 @@ typedef struct {
     int64_t weight_hh_max;
     const float* initial_quantized;  // (directions, batch, hidden_size), or null: zeros
     const float* initial_cell;       // (directions, batch, hidden_size)
-    float* hidden;     // (frames, batch, directions, hidden_size) before quantization, or null
+    float* hidden;     // (rows, directions, hidden_size) before quantization, or null
     float* quantized;  // the same after it, or null; not both null
-    float* cell;       // (frames, batch, directions, hidden_size)
+    float* cell;       // (rows, directions, hidden_size)
     float* final_hidden;  // (directions, batch, hidden_size)
     float* final_cell;
 } quant4_lstm_training_forward_call;
@@ -117,12 +125,15 @@ typedef struct {
     const float* gates;  // as forward left them
     const float* cell;
     const float* weight_hh;
+    const float* output;                 // `quantized` or `hidden`
+    const float* initial_quantized;
     const float* initial_cell;
-    const float* output_gradient;        // (frames, batch, directions, hidden_size), or null
-    int64_t output_is_quantized;         // whether that is of `quantized`, or of `hidden`
+    const float* output_gradient;        // (rows, directions, hidden_size), or null
+    int64_t output_is_quantized;         // whether `output` is `quantized`
     const float* final_hidden_gradient;  // (directions, batch, hidden_size), or null
     float* cell_gradient;   // (directions, batch, hidden_size): of the final cell; of the initial one
-    float* gate_gradients;  // (frames, batch, directions, 4 hidden_size): zeros past the lengths
+    float* gate_gradients;  // (rows, directions, 4 hidden_size)
+    float* previous;        // (rows, directions, hidden_size): what the recurrence read; or null
     float* initial_quantized_gradient;  // (directions, batch, hidden_size), or null
     float* bias_gradient;   // (directions, 4 hidden_size): added to
     double* clip_gradient;  // (directions): added to
@@ -134,6 +145,30 @@ QUANT4_API int quant4_lstm_training_forward(int64_t instruction_set,
 QUANT4_API int quant4_lstm_training_backward(int64_t instruction_set,
                                              const quant4_lstm_training_shape* shape,
                                              const quant4_lstm_training_backward_call* call);
+
+// ---- quantization in training --------------------------------------------------------------
+
+// x: (groups, elements), each group with a clip and a step of its own: (groups). `rounded`:
+// round_half_even(clamp(x, -clip, clip) / scale) * scale. codes: the same without the step, or null.
+// QUANT4_NOT_A_NUMBER where x holds NaN: it stays NaN in `rounded` and has code 0; all else is done.
+typedef struct {
+    const float* x;
+    int64_t groups, elements;
+    const float* clips;
+    const float* scales;
+    int64_t max_code;
+    int64_t threads;
+} quant4_grid;
+
+QUANT4_API int quant4_fake_quantize(int64_t instruction_set, const quant4_grid* grid, float* rounded,
+                                    int8_t* codes);
+// The straight-through gradient by a rule (1 to 4). gradient, gradient_x: (groups, elements);
+// clip_gradient: (groups).
+QUANT4_API int quant4_straight_through(int64_t instruction_set, const quant4_grid* grid, int64_t rule,
+                                       const float* gradient, float* gradient_x, double* clip_gradient);
+// moments: (groups, 3): sum of magnitudes, sum of squares, largest magnitude.
+QUANT4_API int quant4_moments(int64_t instruction_set, const float* x, int64_t groups, int64_t elements,
+                              double* moments, int64_t threads);
 
 // ---- other ---------------------------------------------------------------------------------
 

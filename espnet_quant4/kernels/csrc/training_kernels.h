@@ -45,6 +45,13 @@ struct TrainingKernels {
     double (*backward_cell)(const BackwardRow& row, int64_t size, float clip, int max_code,
                             GradientRule rule);
     void (*add_row)(const float* from, int64_t count, float* to);
+    // Writes x on the grid and, unless null, its codes; returns whether all x are numbers.
+    bool (*round_row)(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes);
+    // Writes the straight-through gradient of x; returns that of the clip.
+    double (*straight_through)(const float* x, const float* gradient, int64_t count, float clip, float scale,
+                               GradientRule rule, float* gradient_x);
+    // Adds to the sums of magnitudes and of squares, and raises the largest magnitude.
+    void (*add_moments)(const float* x, int64_t count, double* moments);
 };
 
 }  // namespace quant4

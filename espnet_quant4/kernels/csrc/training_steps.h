@@ -1,11 +1,11 @@
-// One step of an LSTM in training, forward and backward, in float32: what `lstm_training.cpp` runs
-// over time. Compiled once for every instruction set, like vector_math.h.
+// One step of an LSTM in training, forward and backward, in float32, which `lstm_training.cpp` runs over
+// time, and fake quantization (`fake_quantize.cpp`). Compiled once for every instruction set, like vector_math.h.
 #pragma once
 
 #include <algorithm>
 
+#include "elementwise.h"
 #include "training_kernels.h"
-#include "vector_math.h"
 
 namespace quant4 {
 namespace {
@@ -222,8 +222,89 @@ void add_row(const float* from, int64_t count, float* to) {
     }
 }
 
-constexpr TrainingKernels kTrainingKernels{kPanel,       pack_panels,   multiply_rows,
-                                           forward_cell, backward_cell, add_row};
+// ---- quantization of tensors ---------------------------------------------------------------
+
+bool round_row(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes) {
+    Ints numbers = ~Ints{};
+    for (int64_t i = 0; i < count; i += QUANT4_WIDTH) {
+        const int64_t left = count - i;
+        const Floats v = load_some(x + i, left);
+        const Floats code = round_even(clamp(v, clip) / scale);
+        numbers &= v == v;
+        store_some(rounded + i, code * scale, left);
+        if (codes == nullptr) continue;
+        const Floats number = code == code ? code : Floats{};
+        if (left >= QUANT4_WIDTH) {
+            store_codes(codes + i, number);
+        } else {
+            int8_t some[QUANT4_WIDTH];
+            store_codes(some, number);
+            std::memcpy(codes + i, some, static_cast<size_t>(left));
+        }
+    }
+    bool all = true;
+    for (int lane = 0; lane < QUANT4_WIDTH; ++lane) all = all && numbers[lane];
+    return all;
+}
+
+double straight_through(const float* x, const float* gradient, int64_t count, float clip, float scale,
+                        GradientRule rule, float* gradient_x) {
+    const Floats none{}, one = splat(1.0f);
+    const bool residual = rule == GradientRule::kLearnedWithResidual;
+    Floats sums{};
+    double total = 0;
+    constexpr int64_t block = 64 * QUANT4_WIDTH;  // sums of floats stay short
+    for (int64_t first = 0; first < count; first += block) {
+        const int64_t last = std::min(count, first + block);
+        for (int64_t i = first; i < last; i += QUANT4_WIDTH) {
+            const int64_t left = last - i;
+            const Floats v = load_some(x + i, left), g = load_some(gradient + i, left);
+            const Floats size = magnitude(v);
+            if (rule == GradientRule::kClipped) {
+                store_some(gradient_x + i, g * (size <= splat(clip) ? one : none), left);
+                continue;
+            }
+            if (rule == GradientRule::kFull) {
+                store_some(gradient_x + i, g, left);
+                continue;
+            }
+            const auto outside = size >= splat(clip);
+            const Floats sign = v > none ? one : v < none ? -one : none;
+            const Floats inside = residual ? (quantize_to_grid(v, clip, scale) - v) / clip : none;
+            sums += g * (outside ? sign : inside);
+            store_some(gradient_x + i, outside ? none : g, left);
+        }
+        for (int lane = 0; lane < QUANT4_WIDTH; ++lane) total += static_cast<double>(sums[lane]);
+        sums = none;
+    }
+    return total;
+}
+
+void add_moments(const float* x, int64_t count, double* moments) {
+    constexpr int64_t block = 64 * QUANT4_WIDTH;
+    Floats largest{};
+    for (int64_t first = 0; first < count; first += block) {
+        const int64_t last = std::min(count, first + block);
+        Floats sizes{}, squares{};
+        for (int64_t i = first; i < last; i += QUANT4_WIDTH) {
+            const Floats v = load_some(x + i, last - i), size = magnitude(v);
+            sizes += size;
+            squares += v * v;
+            largest = size > largest ? size : largest;
+        }
+        for (int lane = 0; lane < QUANT4_WIDTH; ++lane) {
+            moments[0] += static_cast<double>(sizes[lane]);
+            moments[1] += static_cast<double>(squares[lane]);
+        }
+    }
+    for (int lane = 0; lane < QUANT4_WIDTH; ++lane) {
+        moments[2] = std::max(moments[2], static_cast<double>(largest[lane]));
+    }
+}
+
+constexpr TrainingKernels kTrainingKernels{kPanel,        pack_panels, multiply_rows,    forward_cell,
+                                           backward_cell, add_row,     round_row,        straight_through,
+                                           add_moments};
 
 }  // namespace
 }  // namespace quant4
