@@ -20,6 +20,7 @@ $compiler $flags -Iespnet_quant4/kernels/csrc tests/kernels/fuzz_kernels.cpp "$l
 LD_PRELOAD="$($compiler -print-file-name=libasan.so) $($compiler -print-file-name=libubsan.so)" \
 ASAN_OPTIONS=detect_leaks=0 ESPNET_QUANT4_LIBRARY=$(realpath "$library") \
     "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_native.py \
-    tests/kernels/test_native_lstm.py tests/nn/test_fused_lstm.py \
+    tests/kernels/test_native_lstm.py tests/kernels/test_fake_quantize.py \
+    tests/nn/test_fused_lstm.py \
     -k "not environment and not without and not fork and not every_instruction"
 echo "sanitize: clean"

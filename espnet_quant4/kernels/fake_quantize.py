@@ -81,7 +81,7 @@ def round_into(
     Returns:
         Whether all of ``x`` are numbers; NaN stays NaN in ``rounded`` and has code 0.
     """
-    return _round(x, clip, clip / max_code, max_code, rounded, codes)
+    return _round(x, clip, clip / max_code, max_code, rounded, codes)[0]
 
 
 def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -128,16 +128,18 @@ class _FakeQuantize(torch.autograd.Function):
             # A number is divided in double precision, as in the definition.
             clips, scales = torch.tensor([clip]), torch.tensor([clip / max_code])
         rounded = torch.empty_like(x)
-        _round(x, clips, scales, max_code, rounded, None)
+        _, is_inside = _round(x, clips, scales, max_code, rounded, None)
+        # Where the clip cuts off nothing, as with what a tanh gives, there is nothing to mask.
+        ctx.passes = rule == GradientRule.FULL or (rule == GradientRule.CLIPPED and is_inside)
         ctx.max_code, ctx.rule = max_code, rule
-        if rule != GradientRule.FULL:
+        if not ctx.passes:
             ctx.save_for_backward(x, clips, scales)
         return rounded
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        if ctx.rule == GradientRule.FULL:
+        if ctx.passes:
             return gradient, None, None, None
         x, clips, scales = ctx.saved_tensors
         gradient_x, gradient_clip = straight_through(
@@ -179,18 +181,20 @@ def _round(
     max_code: int,
     rounded: torch.Tensor,
     codes: torch.Tensor | None,
-) -> bool:
+) -> tuple[bool, bool]:
+    """Write what `round_into` does; return whether all are numbers, and whether all are inside."""
     grid = _grid(x, clips, scales, max_code)
+    inside = c_int64()
     status = load().quant4_fake_quantize(
         selected_instruction_set(),
         ctypes.byref(grid),
         rounded.data_ptr(),
         None if codes is None else codes.data_ptr(),
+        ctypes.byref(inside),
     )
-    if status == _NOT_A_NUMBER:
-        return False
-    _check(status, "quant4_fake_quantize")
-    return True
+    if status != _NOT_A_NUMBER:
+        _check(status, "quant4_fake_quantize")
+    return status != _NOT_A_NUMBER, bool(inside.value)
 
 
 def _grid(x: torch.Tensor, clips: torch.Tensor, scales: torch.Tensor, max_code: int) -> _Grid:

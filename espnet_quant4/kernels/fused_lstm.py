@@ -133,7 +133,7 @@ class _LSTMLayer(torch.autograd.Function):
         clips: torch.Tensor,
         layer: Layer,
     ) -> Outputs:
-        frames, batch, _ = x.shape
+        batch = x.size(1)
         directions, rows, hidden_size = weight_hh.shape
         states = (directions, batch, hidden_size)
         layout = row_layout(x, layer.lengths)
@@ -202,7 +202,7 @@ class _LSTMLayer(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         layer: Layer = ctx.layer
         needs = ctx.needs_input_grad
-        directions, rows, hidden_size = weight_hh.shape
+        directions, rows, _ = weight_hh.shape
 
         layout: RowLayout = ctx.layout
         gate_gradients = workspace("gate_gradients", gates.shape)

@@ -103,7 +103,7 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "quant4_lstm_run": (c_int, (c_void_p, ctypes.POINTER(LSTMCall))),
     "quant4_lstm_training_forward": (c_int, (c_int64, c_void_p, c_void_p)),
     "quant4_lstm_training_backward": (c_int, (c_int64, c_void_p, c_void_p)),
-    "quant4_fake_quantize": (c_int, (c_int64, c_void_p, c_void_p, c_void_p)),
+    "quant4_fake_quantize": (c_int, (c_int64, c_void_p, c_void_p, c_void_p, c_void_p)),
     "quant4_straight_through": (
         c_int,
         (c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p),

@@ -89,9 +89,7 @@ class BackwardCall(ctypes.Structure):
     )
 
 
-def _shape(
-    tensors: Tensors, clips: torch.Tensor, layer: Layer, layout: RowLayout
-) -> Shape:
+def _shape(tensors: Tensors, clips: torch.Tensor, layer: Layer, layout: RowLayout) -> Shape:
     cell = tensors["cell"]
     assert cell is not None
     rows, directions, hidden_size = cell.shape

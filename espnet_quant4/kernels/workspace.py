@@ -16,7 +16,7 @@ _kept = threading.local()
 
 
 def workspace(name: str, shape: Sequence[int]) -> torch.Tensor:
-    """Return an uninitialized float32 tensor that is valid until this thread asks for ``name`` again."""
+    """Return uninitialized float32 memory, valid until this thread asks for ``name`` again."""
     count = math.prod(shape)
     tensors: dict[str, torch.Tensor] = _kept.__dict__
     if name not in tensors or tensors[name].numel() < count:

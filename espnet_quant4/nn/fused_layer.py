@@ -14,8 +14,8 @@ import torch
 
 from espnet_quant4.kernels import native
 from espnet_quant4.kernels.fused_lstm import InputCodes, Layer, lstm_layer
-from espnet_quant4.nn.fused_weights import FusedWeight, fuse_weights
 from espnet_quant4.kernels.gradient_rules import GradientRule
+from espnet_quant4.nn.fused_weights import FusedWeight, fuse_weights
 from espnet_quant4.quantizers import Quantizer
 
 # With fewer frames, packing the recurrent weight costs more than it saves where nothing is trained: the

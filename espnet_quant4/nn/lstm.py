@@ -268,11 +268,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
                 )
                 self._observe_hidden(quantizers, observed, valid)
                 return output, output, (ends[0], ends[1])
-        weights = [
-            [quantize_weight(self.quantizer(name, tensor), w) for tensor, w in zip(WEIGHTS, each)]
-            + each[2:]
-            for name, each in zip(names, parameters, strict=True)
-        ]
+        weights = [self._quantized(name) for name in names]
         if all(q is None for q in quantizers) and (lengths is None or not final_states):
             outputs, states = self._float_recurrence(names, x, weights, lengths, states)
             joined = join_directions(outputs, lengths)
@@ -309,6 +305,13 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         tensors = [*WEIGHTS, "bias_ih", "bias_hh"] if self.bias else WEIGHTS
         return [getattr(self, f"{tensor}_{name}") for tensor in tensors]
 
+    def _quantized(self, name: str) -> list[torch.Tensor]:
+        """Return the same with weights after quantization."""
+        weights = self._parameters_of(name)
+        for position, tensor in enumerate(WEIGHTS):
+            weights[position] = quantize_weight(self.quantizer(name, tensor), weights[position])
+        return weights
+
     def _float_recurrence(
         self,
         names: list[str],
@@ -338,7 +341,7 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         return outputs, (torch.cat(hidden), torch.cat(cell))
 
     def _readers(self, layer: int) -> list[Quantizer | None]:
-        """Return what quantized the input of a layer: itself, or each direction below; none if unknown."""
+        """Return what quantized the input of a layer: itself, or each direction below."""
         reader = self.quantizer(f"l{layer}", "input")
         if layer == 0 or reader is not None:
             return [reader]

@@ -267,7 +267,9 @@ void check_fake_quantize(int64_t set, int64_t plain) {
         std::vector<float> rounded(count), gradient_x(count);
         std::vector<double> clip_gradient(clips.size()), moments(3 * clips.size());
         mine_codes.resize(count);
-        if (quant4_fake_quantize(used, &grid, rounded.data(), draw(0, 3) ? mine_codes.data() : nullptr) != QUANT4_OK ||
+        int64_t inside = 0;
+        if (quant4_fake_quantize(used, &grid, rounded.data(), draw(0, 3) ? mine_codes.data() : nullptr,
+                                 &inside) != QUANT4_OK ||
             quant4_straight_through(used, &grid, rule, gradient.data(), gradient_x.data(), clip_gradient.data()) != QUANT4_OK ||
             quant4_moments(used, x.data(), groups, elements, moments.data(), draw(1, 4)) != QUANT4_OK) {
             fail("fake quantization", used);

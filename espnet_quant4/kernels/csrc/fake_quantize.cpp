@@ -44,18 +44,19 @@ bool is_valid(const quant4_grid& grid) {
 using namespace quant4;
 
 extern "C" int quant4_fake_quantize(int64_t instruction_set, const quant4_grid* grid, float* rounded,
-                                    int8_t* codes) try {
+                                    int8_t* codes, int64_t* inside) try {
     if (!is_valid(*grid)) return QUANT4_INVALID;
     const TrainingKernels& kernels = *kernels_of(instruction_set).training;
-    std::vector<char> numbers(static_cast<size_t>(grid->groups * chunks_of(grid->elements)), 1);
+    std::vector<RoundedRow> rows(static_cast<size_t>(grid->groups * chunks_of(grid->elements)));
     for_each_chunk(grid->groups, grid->elements, grid->threads,
                    [&](int64_t group, int64_t first, int64_t count, int64_t chunk) {
         const int64_t at = group * grid->elements + first;
-        numbers[static_cast<size_t>(chunk)] =
+        rows[static_cast<size_t>(chunk)] =
             kernels.round_row(grid->x + at, count, grid->clips[group], grid->scales[group], rounded + at,
                               codes == nullptr ? nullptr : codes + at);
     });
-    const bool all = std::all_of(numbers.begin(), numbers.end(), [](char is) { return is != 0; });
+    *inside = std::all_of(rows.begin(), rows.end(), [](RoundedRow row) { return row.inside; });
+    const bool all = std::all_of(rows.begin(), rows.end(), [](RoundedRow row) { return row.numbers; });
     return all ? QUANT4_OK : QUANT4_NOT_A_NUMBER;
 } catch (const std::bad_alloc&) {
     return QUANT4_NO_MEMORY;

@@ -151,6 +151,7 @@ QUANT4_API int quant4_lstm_training_backward(int64_t instruction_set,
 // x: (groups, elements), each group with a clip and a step of its own: (groups). `rounded`:
 // round_half_even(clamp(x, -clip, clip) / scale) * scale. codes: the same without the step, or null.
 // QUANT4_NOT_A_NUMBER where x holds NaN: it stays NaN in `rounded` and has code 0; all else is done.
+// inside: whether every magnitude is up to its clip.
 typedef struct {
     const float* x;
     int64_t groups, elements;
@@ -161,7 +162,7 @@ typedef struct {
 } quant4_grid;
 
 QUANT4_API int quant4_fake_quantize(int64_t instruction_set, const quant4_grid* grid, float* rounded,
-                                    int8_t* codes);
+                                    int8_t* codes, int64_t* inside);
 // The straight-through gradient by a rule (1 to 4). gradient, gradient_x: (groups, elements);
 // clip_gradient: (groups).
 QUANT4_API int quant4_straight_through(int64_t instruction_set, const quant4_grid* grid, int64_t rule,

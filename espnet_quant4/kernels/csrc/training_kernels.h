@@ -29,6 +29,11 @@ struct BackwardRow {
     bool output_is_quantized;  // whether the layer puts out quantized hidden states
 };
 
+struct RoundedRow {
+    bool numbers;  // no x is NaN
+    bool inside;   // every magnitude is up to the clip
+};
+
 struct TrainingKernels {
     int64_t panel;  // columns are padded to a multiple of it
     // Packs weight(k, n) = weight[k * k_stride + n * n_stride] for `multiply`.
@@ -45,8 +50,8 @@ struct TrainingKernels {
     double (*backward_cell)(const BackwardRow& row, int64_t size, float clip, int max_code,
                             GradientRule rule);
     void (*add_row)(const float* from, int64_t count, float* to);
-    // Writes x on the grid and, unless null, its codes; returns whether all x are numbers.
-    bool (*round_row)(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes);
+    // Writes x on the grid and, unless null, its codes.
+    RoundedRow (*round_row)(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes);
     // Writes the straight-through gradient of x; returns that of the clip.
     double (*straight_through)(const float* x, const float* gradient, int64_t count, float clip, float scale,
                                GradientRule rule, float* gradient_x);

@@ -224,11 +224,12 @@ void add_row(const float* from, int64_t count, float* to) {
 
 // ---- quantization of tensors ---------------------------------------------------------------
 
-bool round_row(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes) {
-    Ints numbers = ~Ints{};
+RoundedRow round_row(const float* x, int64_t count, float clip, float scale, float* rounded, int8_t* codes) {
+    Ints numbers = ~Ints{}, inside = ~Ints{};
     for (int64_t i = 0; i < count; i += QUANT4_WIDTH) {
         const int64_t left = count - i;
         const Floats v = load_some(x + i, left);
+        inside &= magnitude(v) <= splat(clip);
         const Floats code = round_even(clamp(v, clip) / scale);
         numbers &= v == v;
         store_some(rounded + i, code * scale, left);
@@ -242,9 +243,12 @@ bool round_row(const float* x, int64_t count, float clip, float scale, float* ro
             std::memcpy(codes + i, some, static_cast<size_t>(left));
         }
     }
-    bool all = true;
-    for (int lane = 0; lane < QUANT4_WIDTH; ++lane) all = all && numbers[lane];
-    return all;
+    RoundedRow row{true, true};
+    for (int lane = 0; lane < QUANT4_WIDTH; ++lane) {
+        row.numbers = row.numbers && numbers[lane];
+        row.inside = row.inside && inside[lane];
+    }
+    return row;
 }
 
 double straight_through(const float* x, const float* gradient, int64_t count, float clip, float scale,
