@@ -43,92 +43,17 @@ Options and their defaults stand at the top of egs/common/asr.sh. Stages:
   11 training (FP32, then calibration and quantization-aware training)  12 decoding  13 scoring
   14 packing (only when asked for: --stop_stage 14)"
 
-while [ $# -gt 0 ]; do
-    case $1 in
-        -h|--help) echo "$help"; exit 0 ;;
-        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-    esac
-    name=${1#--}
-    if [ "$name" = "$1" ] || [ -z "${!name+set}" ] || [[ ! $name =~ ^[a-z_]+$ ]]; then
-        echo "run.sh: unknown option $1; the options stand at the top of egs/common/asr.sh" >&2
-        exit 2
-    fi
-    if [ $# -lt 2 ]; then echo "run.sh: $1 wants a value" >&2; exit 2; fi
-    printf -v "$name" '%s' "$2"
-    shift 2
-done
-case $from_scratch in true|false) ;; *)
-    echo "run.sh: --from_scratch $from_scratch; valid: true, false" >&2; exit 2 ;;
-esac
+. "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
+parse_options "$@"
+one_of from_scratch true false
 
 . ./path.sh
 . ./cmd.sh
-common=$(dirname "${BASH_SOURCE[0]}")
 token_list=$datadir/token_list/char/tokens.txt
 stats=$expdir/asr_stats_raw_char
 results=${results:-$expdir/results.json}
-system_of() { basename "${1%.yaml}"; }
-log() { echo "$(date '+%H:%M:%S') $*"; }
-doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
-# Runs a command, or several with JOB=FIRST:LAST before the log, under one of cmd.sh's runners.
-logged() {
-    local status=0
-    "$@" || status=$?
-    if [ $status -ne 0 ]; then
-        echo "run.sh: failed with exit status $status: $*" >&2
-        exit $status
-    fi
-}
 
-# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
-# one needs a runner that takes JOB=NAME,NAME.
-each_system() {
-    local systems=$1 system
-    shift
-    if [ "$train_jobs" -gt 1 ] && [ "$(wc -w <<< "$systems")" -gt 1 ]; then
-        # shellcheck disable=SC2086
-        OMP_NUM_THREADS=$(($(nproc) > train_jobs ? $(nproc) / train_jobs : 1)) \
-            logged $train_cmd --jobs "$train_jobs" "JOB=$(tr -s ' ' ',' <<< "$systems")" "$@"
-    else
-        # shellcheck disable=SC2086
-        for system in $systems; do logged $train_cmd "${@//JOB/$system}"; done
-    fi
-}
-
-if doing 1; then
-    log "stage 1: data"
-    # shellcheck disable=SC2086
-    local/data.sh --python "$python" --data "$datadir" $local_data_opts
-fi
-
-if doing 2; then
-    log "stage 2: speed perturbation of train: ${speed_perturb_factors:-none}"
-    if [ -n "$speed_perturb_factors" ]; then
-        # shellcheck disable=SC2086
-        $python "$common/prepare.py" perturb "$datadir/train" "$datadir/train_sp" --fs "$fs" \
-            --factors $speed_perturb_factors
-    fi
-fi
-train_set=train
-[ -n "$speed_perturb_factors" ] && train_set=train_sp
-
-if doing 3; then
-    log "stage 3: format"
-    for part in $train_set $test_sets; do
-        $python "$common/prepare.py" format "$datadir/$part" "$dumpdir/raw/org/$part" --fs "$fs"
-    done
-fi
-
-if doing 4; then
-    log "stage 4: remove long and short utterances"
-    for part in $train_set $test_sets; do
-        limit=$max_wav_duration
-        # The limit is for the cost of training; what is scored is scored as a whole.
-        [ "$part" != $train_set ] && limit=1000000
-        $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
-            --fs "$fs" --min_seconds "$min_wav_duration" --max_seconds "$limit"
-    done
-fi
+prepare_data
 
 if doing 5; then
     log "stage 5: character tokens"
@@ -227,56 +152,9 @@ if doing 11; then
         fi
         train "$asr_config" "$fp32" "${start[@]}"
     fi
-    to_calibrate="" to_train=""
-    for scheme in $schemes; do
-        system=$(system_of "$scheme")
-        [ "$system" = fp32 ] && continue
-        output=$expdir/asr_$system
-        if [ "$fp32/$inference_asr_model" -nt "$output/calibrated.pth" ] &&
-            [ -e "$output/calibrated.pth" ]; then
-            echo "run.sh: $output was started from an earlier $fp32/$inference_asr_model." >&2
-            echo "Remove $output to train it again, or choose another --expdir" >&2
-            exit 1
-        fi
-        mkdir -p "$output"
-        # A file, or the name of one of the schemes that recipes share.
-        [ -e "$scheme" ] || scheme=$common/../../conf/scheme/$system.yaml
-        if [ ! -e "$scheme" ]; then
-            echo "run.sh: --schemes: no scheme $system; valid: a YAML file, or one of" >&2
-            (cd "$common/../../conf/scheme" && echo ./*.yaml) >&2
-            exit 2
-        fi
-        cmp -s "$scheme" "$output/scheme.yaml" || cp "$scheme" "$output/scheme.yaml"
-        [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
-        if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"
-        else to_train+=" $system"; fi
-    done
-    scheme_option="scheme=$expdir/asr_JOB/scheme.yaml"
-    if [ -n "$to_calibrate" ]; then
-        log "calibration:$to_calibrate (log: $expdir/asr_*/calibrate.log)"
-        # shellcheck disable=SC2046
-        each_system "$to_calibrate" "$expdir/asr_JOB/calibrate.log" \
-            $python -m espnet_quant4.bin.main calibrate \
-            $(train_options "$qat_config" "$expdir/asr_JOB") --model_conf "$scheme_option" \
-            --init_param "$fp32/$inference_asr_model" --batches "$calibration_batches" \
-            --output "$expdir/asr_JOB/calibrated.pth"
-        for system in $to_calibrate; do
-            log "$expdir/asr_$system: clips of activations"
-            sed -n '/^ *clip  bits/,/^saved/p' "$expdir/asr_$system/calibrate.log"
-        done
-    fi
-    if [ -n "$to_train" ]; then
-        log "quantization-aware training:$to_train (log: $expdir/asr_*/train.log)"
-        # shellcheck disable=SC2046,SC2086
-        each_system "$to_train" "$expdir/asr_JOB/train.log" $python -m espnet2.bin.asr_train \
-            $(train_options "$qat_config" "$expdir/asr_JOB") --resume true \
-            --model_conf "$scheme_option" --init_param "$expdir/asr_JOB/calibrated.pth" \
-            $asr_args $qat_args
-    fi
+    inference_model=$inference_asr_model args=$asr_args \
+        quantize "$expdir/asr" "espnet_quant4.bin.main calibrate" espnet2.bin.asr_train
 fi
-
-# How a system is decoded: FP32 in one way, quantized ones in each of $inferences.
-inferences_of() { if [ "$1" = fp32 ]; then echo emulated; else echo "$inferences"; fi; }
 
 if doing 12; then
     log "stage 12: decoding"
@@ -299,14 +177,8 @@ if doing 12; then
                     log "$folder: decoded already"
                     continue
                 fi
-                utterances=$(wc -l < "$dumpdir/raw/$part/wav.scp")
-                log "$folder: $utterances utterances"
-                mkdir -p "$folder/logdir"
-                jobs=$((nj < utterances ? nj : utterances))
-                for job in $(seq "$jobs"); do
-                    awk -v n="$jobs" -v j="$job" 'NR % n == j % n' "$dumpdir/raw/$part/wav.scp" \
-                        > "$folder/logdir/keys.$job.scp"
-                done
+                log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
+                jobs=$(split_keys "$dumpdir/raw/$part/wav.scp" "$folder")
                 # One thread a job: the jobs are the parallel part.
                 # shellcheck disable=SC2086
                 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \

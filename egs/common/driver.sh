@@ -1,0 +1,175 @@
+# What the stage drivers of the recipes (asr.sh, hybrid.sh) have in common. Sourced by them, after
+# their options have their defaults.
+
+common=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+log() { echo "$(date '+%H:%M:%S') $*"; }
+doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+# Sets a variable for each --NAME VALUE; what has no default is no option.
+parse_options() {
+    # In capitals, which no option has.
+    local NAME
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -h|--help) echo "$help"; exit 0 ;;
+            --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        esac
+        NAME=${1#--}
+        if [ "$NAME" = "$1" ] || [ -z "${!NAME+set}" ] || [[ ! $NAME =~ ^[a-z_]+$ ]]; then
+            echo "run.sh: unknown option $1; the options stand at the top of egs/common/$(basename "$0")" >&2
+            exit 2
+        fi
+        if [ $# -lt 2 ]; then echo "run.sh: $1 wants a value" >&2; exit 2; fi
+        printf -v "$NAME" '%s' "$2"
+        shift 2
+    done
+}
+
+# Refuses an option's value that is none of the others: one_of NAME CHOICE...
+one_of() {
+    local NAME=$1 CHOICE
+    shift
+    for CHOICE in "$@"; do [ "${!NAME}" = "$CHOICE" ] && return 0; done
+    echo "run.sh: --$NAME ${!NAME}; valid: $(sed 's/ /, /g' <<< "$*")" >&2
+    exit 2
+}
+
+# Runs a command, or several with JOB=FIRST:LAST before the log, under one of cmd.sh's runners.
+logged() {
+    local status=0
+    "$@" || status=$?
+    if [ $status -ne 0 ]; then
+        echo "run.sh: failed with exit status $status: $*" >&2
+        exit $status
+    fi
+}
+
+# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
+# one needs a runner that takes JOB=NAME,NAME.
+each_system() {
+    local systems=$1 system
+    shift
+    if [ "$train_jobs" -gt 1 ] && [ "$(wc -w <<< "$systems")" -gt 1 ]; then
+        # shellcheck disable=SC2086
+        OMP_NUM_THREADS=$(($(nproc) > train_jobs ? $(nproc) / train_jobs : 1)) \
+            logged $train_cmd --jobs "$train_jobs" "JOB=$(tr -s ' ' ',' <<< "$systems")" "$@"
+    else
+        # shellcheck disable=SC2086
+        for system in $systems; do logged $train_cmd "${@//JOB/$system}"; done
+    fi
+}
+
+# Stages 1 to 4: from local/data.sh to $dumpdir/raw/PART, and what training reads as $train_set.
+prepare_data() {
+    local part parts limit
+    train_set=train
+    [ -n "$speed_perturb_factors" ] && train_set=train_sp
+    parts=$(printf '%s\n' $train_set dev $test_sets | awk '!seen[$0]++')
+
+    if doing 1; then
+        log "stage 1: data"
+        # shellcheck disable=SC2086
+        local/data.sh --python "$python" --data "$datadir" $local_data_opts
+    fi
+
+    if doing 2; then
+        log "stage 2: speed perturbation of train: ${speed_perturb_factors:-none}"
+        if [ -n "$speed_perturb_factors" ]; then
+            # shellcheck disable=SC2086
+            $python "$common/prepare.py" perturb "$datadir/train" "$datadir/train_sp" --fs "$fs" \
+                --factors $speed_perturb_factors
+        fi
+    fi
+
+    if doing 3; then
+        log "stage 3: format"
+        for part in $parts; do
+            $python "$common/prepare.py" format "$datadir/$part" "$dumpdir/raw/org/$part" --fs "$fs"
+        done
+    fi
+
+    if doing 4; then
+        log "stage 4: remove long and short utterances"
+        for part in $parts; do
+            limit=$max_wav_duration
+            # The limit is for the cost of training; what is scored is scored as a whole.
+            [ "$part" != $train_set ] && limit=1000000
+            $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
+                --fs "$fs" --min_seconds "$min_wav_duration" --max_seconds "$limit"
+        done
+    fi
+}
+
+system_of() { basename "${1%.yaml}"; }
+
+# The file of a scheme: the one named, or one of those that recipes share.
+scheme_file() {
+    local system file=$1
+    system=$(system_of "$1")
+    [ -e "$file" ] || file=$common/../../conf/scheme/$system.yaml
+    if [ ! -e "$file" ]; then
+        echo "run.sh: --schemes: no scheme $system; valid: a YAML file, or one of" >&2
+        (cd "$common/../../conf/scheme" && echo ./*.yaml) >&2
+        exit 2
+    fi
+    echo "$file"
+}
+
+# Calibrates and trains the quantized systems PREFIX_SCHEME of $schemes, from PREFIX_fp32:
+# quantize PREFIX CALIBRATE TRAIN, the last two the modules' names with first options. The driver's
+# train_options CONFIG OUTPUT says what all its trainings have in common.
+quantize() {
+    local prefix=$1 calibrate=$2 trainer=$3 fp32=$1_fp32/$inference_model
+    local scheme system output file to_calibrate="" to_train=""
+    for scheme in $schemes; do
+        system=$(system_of "$scheme")
+        [ "$system" = fp32 ] && continue
+        output=${prefix}_$system
+        if [ "$fp32" -nt "$output/calibrated.pth" ] && [ -e "$output/calibrated.pth" ]; then
+            echo "run.sh: $output was started from an earlier $fp32." >&2
+            echo "Remove $output to train it again, or choose another --expdir" >&2
+            exit 1
+        fi
+        file=$(scheme_file "$scheme")
+        mkdir -p "$output"
+        cmp -s "$file" "$output/scheme.yaml" || cp "$file" "$output/scheme.yaml"
+        [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
+        if [ -e "$output/$inference_model" ]; then log "$output: trained already"
+        else to_train+=" $system"; fi
+    done
+    local options=(--model_conf "scheme=${prefix}_JOB/scheme.yaml")
+    if [ -n "$to_calibrate" ]; then
+        log "calibration:$to_calibrate (log: ${prefix}_*/calibrate.log)"
+        # shellcheck disable=SC2046,SC2086
+        each_system "$to_calibrate" "${prefix}_JOB/calibrate.log" $python -m $calibrate \
+            $(train_options "$qat_config" "${prefix}_JOB") "${options[@]}" \
+            --init_param "$fp32" --batches "$calibration_batches" \
+            --output "${prefix}_JOB/calibrated.pth"
+        for system in $to_calibrate; do
+            log "${prefix}_$system: clips of activations"
+            sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
+        done
+    fi
+    if [ -n "$to_train" ]; then
+        log "quantization-aware training:$to_train (log: ${prefix}_*/train.log)"
+        # shellcheck disable=SC2046,SC2086
+        each_system "$to_train" "${prefix}_JOB/train.log" $python -m $trainer \
+            $(train_options "$qat_config" "${prefix}_JOB") --resume true "${options[@]}" \
+            --init_param "${prefix}_JOB/calibrated.pth" $args $qat_args
+    fi
+}
+
+# How a system is decoded: FP32 in one way, quantized ones in each of $inferences.
+inferences_of() { if [ "$1" = fp32 ]; then echo emulated; else echo "$inferences"; fi; }
+
+# Cuts an utterance list into lists FOLDER/logdir/keys.JOB.scp; prints how many.
+split_keys() {
+    local list=$1 folder=$2 utterances jobs job
+    utterances=$(wc -l < "$list")
+    jobs=$((nj < utterances ? nj : utterances))
+    mkdir -p "$folder/logdir"
+    for job in $(seq "$jobs"); do
+        awk -v n="$jobs" -v j="$job" 'NR % n == j % n' "$list" > "$folder/logdir/keys.$job.scp"
+    done
+    echo "$jobs"
+}
