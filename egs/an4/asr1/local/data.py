@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
+DISTRIBUTION_MARK = "etc/an4_train.transcription"
 RECIPE = Path(__file__).resolve().parents[1]
 # Names begin with the speaker's sex: a tenth of the women and of the men.
 DEV_SPEAKERS = {"fash", "flrp", "mblw", "meab", "mjjs2", "mrab"}
@@ -91,8 +92,8 @@ def download(downloads: Path) -> Path:
     return downloads / "an4"
 
 
-def find_corpus(args: argparse.Namespace) -> dict[str, dict[str, Utterance]] | None:
-    """Read the corpus from the first source that is there."""
+def find_folder(args: argparse.Namespace) -> Path | None:
+    """Return the folder of the first source that is there; download it where that is allowed."""
     given = args.an4 or os.environ.get("AN4")
     # A folder that was named is the one that is meant: no other corpus in its place.
     candidates = (
@@ -104,16 +105,21 @@ def find_corpus(args: argparse.Namespace) -> dict[str, dict[str, Utterance]] | N
         ]
     )
     for folder in candidates:
-        if (folder / "train.tsv").is_file():
-            return read_folder_of_tables(folder, args.downloads)
-        if (folder / "etc" / "an4_train.transcription").is_file():
-            return read_distribution(folder)
+        if any((folder / name).is_file() for name in ("train.tsv", DISTRIBUTION_MARK)):
+            return folder
     if given:
-        print(
-            f"{given}: neither train.tsv nor etc/an4_train.transcription is there", file=sys.stderr
-        )
+        print(f"{given}: neither train.tsv nor {DISTRIBUTION_MARK} is there", file=sys.stderr)
         return None
-    return read_distribution(download(args.downloads)) if args.download == "true" else None
+    return download(args.downloads) if args.download == "true" else None
+
+
+def say_not_found() -> None:
+    """Tell what can be done about a corpus that was not found."""
+    print(
+        "AN4 was not found. Name its folder (--local_data_opts '--an4 DIR' or AN4=DIR), or "
+        f"allow the download from {URL} (--local_data_opts '--download true').",
+        file=sys.stderr,
+    )
 
 
 def write_data_folder(folder: Path, utterances: dict[str, Utterance]) -> None:
@@ -134,22 +140,27 @@ def write_data_folder(folder: Path, utterances: dict[str, Utterance]) -> None:
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> int:
-    """Write the data folders."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options, which other recipes on this corpus share."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--an4", help="folder of the corpus")
     parser.add_argument("--download", choices=["true", "false"], default="false")
     parser.add_argument("--downloads", type=Path, default=Path("downloads"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    args = parser.parse_args()
-    corpus = find_corpus(args)
-    if corpus is None:
-        print(
-            "AN4 was not found. Name its folder (--local_data_opts '--an4 DIR' or AN4=DIR), or "
-            f"allow the download from {URL} (--local_data_opts '--download true').",
-            file=sys.stderr,
-        )
+    return parser
+
+
+def main() -> int:
+    """Write the data folders."""
+    args = get_parser().parse_args()
+    folder = find_folder(args)
+    if folder is None:
+        say_not_found()
         return 1
+    if (folder / "train.tsv").is_file():
+        corpus = read_folder_of_tables(folder, args.downloads)
+    else:
+        corpus = read_distribution(folder)
     missing = [u.audio for part in corpus.values() for u in part.values() if not u.audio.is_file()]
     if missing:
         print(f"{len(missing)} audio files are missing, the first: {missing[0]}", file=sys.stderr)

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Hybrid of a deep bidirectional LSTM and hidden Markov models on AN4 (16 kHz, 74 speakers, 42
+# minutes): GMM and alignment, FP32, then 4-bit quantization-aware training, naive and tailored.
+# ./run.sh --help lists stages and options.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+../../common/hybrid.sh --fs 16000 "$@"
