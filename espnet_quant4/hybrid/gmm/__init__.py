@@ -1,0 +1,1 @@
+"""GMM-HMM that gives a network its context-dependent states and alignments."""

@@ -1,0 +1,118 @@
+"""Training of a GMM-HMM by Viterbi alignment and maximum likelihood, with mixtures that grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
+from espnet_quant4.hybrid.gmm.alignment import Alignments, TrainingGraphs, align
+from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+
+Features = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How training goes; the defaults are Kaldi's.
+
+    Attributes:
+        iterations: number of passes over the data.
+        gaussians: how many there are in all in the end.
+        grow_until: last iteration that adds Gaussians.
+        realign: iterations before which the data is aligned anew.
+        boost_silence: factor of the likelihood of silence in aligning.
+    """
+
+    iterations: int = 35
+    gaussians: int = 4000
+    grow_until: int = 25
+    realign: tuple[int, ...] = (10, 20, 30)
+    boost_silence: float = 1.0
+
+
+MONOPHONE = Schedule(
+    iterations=40,
+    gaussians=1000,
+    grow_until=30,
+    realign=(*range(1, 11), 12, 14, 16, 18, 20, 23, 26, 29, 32, 35, 38),
+)
+
+
+def train(
+    model: AcousticModel,
+    graphs: TrainingGraphs,
+    features: Features,
+    alignments: Alignments,
+    schedule: Schedule,
+) -> Alignments:
+    """Train a model in place from a first alignment.
+
+    Args:
+        model: with one Gaussian a pdf, or more.
+        graphs: of the utterances.
+        features: ``(frames, dim)`` float32 of each utterance.
+        alignments: to start from, in the transition ids of ``model``.
+        schedule: see there.
+
+    Returns:
+        The last alignment.
+    """
+    gaussians = model.mixtures.num_gauss
+    step = max(0, schedule.gaussians - gaussians) / max(1, schedule.grow_until)
+    progress = tqdm(range(1, schedule.iterations + 1), desc="GMM", unit="pass")
+    for iteration in progress:
+        if iteration in schedule.realign:
+            alignments = align(
+                model, graphs, features.items(), beam=6.0 if iteration == 1 else 10.0
+            )
+        likelihood = update(model, features, alignments, round(gaussians))
+        progress.set_postfix(
+            gaussians=model.mixtures.num_gauss,
+            log_likelihood=f"{likelihood:.2f}",
+            failed=len(alignments.failed),
+        )
+        if iteration <= schedule.grow_until:
+            gaussians += step
+    return alignments
+
+
+def update(
+    model: AcousticModel, features: Features, alignments: Alignments, gaussians: int
+) -> float:
+    """Estimate transitions and mixtures, then split mixtures to ``gaussians`` in all.
+
+    Returns:
+        Log likelihood a frame before the update.
+    """
+    khg = kaldi_hmm_gmm()
+    id2pdf = model.id2pdf
+    flags = int(khg.GmmUpdateFlags.kGmmAll)
+    statistics = khg.AccumAmDiagGmm()
+    statistics.init(model.mixtures, flags)
+    transition_counts = np.zeros(len(id2pdf), dtype=np.float64)
+    occupancy = np.zeros(model.num_pdfs, dtype=np.float32)
+    total, frames = 0.0, 0
+    for utterance, ids in alignments.ids.items():
+        pdfs = id2pdf[ids]
+        transition_counts += np.bincount(ids, minlength=len(id2pdf))
+        occupancy += np.bincount(pdfs, minlength=model.num_pdfs).astype(np.float32)
+        add = statistics.accumulate_for_gmm
+        for values, pdf in zip(features[utterance], pdfs.tolist(), strict=True):
+            total += add(model.mixtures, values, pdf, 1.0)
+        frames += len(ids)
+    model.transitions.mle_update(transition_counts, khg.MleTransitionUpdateConfig())
+    options = khg.MleDiagGmmOptions()
+    khg.mle_am_diag_gmm_update(options, statistics, flags, model.mixtures)
+    if gaussians > model.mixtures.num_gauss:
+        model.mixtures.split_by_count(
+            state_occs=occupancy,
+            target_components=gaussians,
+            perturb_factor=0.01,
+            power=0.25,
+            min_count=20.0,
+        )
+    return total / max(1, frames)

@@ -1,0 +1,1 @@
+"""Words, phones and topology: what a decoding graph and an alignment are made of."""
