@@ -68,7 +68,8 @@ class Job:
         with open(self.log, "rb") as log:
             log.seek(self._read)
             text = log.read()
-        complete = text[: text.rfind(b"\n") + 1]
+        # Bars go back to the line's begin instead of ending it.
+        complete = text[: max(text.rfind(b"\n"), text.rfind(b"\r")) + 1]
         self._read += len(complete)
         lines = complete.decode(errors="replace").splitlines()
         return [message for line in lines if (message := self.watcher.feed(line)) is not None]

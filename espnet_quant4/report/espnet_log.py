@@ -14,6 +14,8 @@ _NO_MORE_EPOCHS = re.compile(r"The training has already reached at max_epoch")
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 _SPEECH_LENGTH = re.compile(r"\bspeech length: (\d+)$")
 _HYPOTHESIS = re.compile(r"\bbest hypo:")
+# A bar of tqdm: title, then done/total.
+_BAR = re.compile(r"^(.*?)(?:: +)?\d+%\|.*?\| ([\d.]+\w?/[\d.]+\w?) \[")
 
 
 class LogWatcher:
@@ -30,6 +32,7 @@ class LogWatcher:
         self.epochs = 0
         self.batch = 0
         self.left = ""
+        self.bar = ""
 
     def feed(self, line: str) -> str | None:
         """Take the next line; returns what is worth a line to the user, or None."""
@@ -40,6 +43,8 @@ class LogWatcher:
             self.left = match[3] or ""
         elif match := _BATCHES.search(line):
             self.batch = int(match[2])
+        elif match := _BAR.search(line):
+            self.bar = f"{match[1]} {match[2]}".strip()
         elif match := _RESULTS.search(line.rstrip()):
             losses = [
                 f"{part} loss {value}"
@@ -59,7 +64,7 @@ class LogWatcher:
             return f"epoch {self.epoch}/{self.epochs}, batch {self.batch}{left}"
         if self.decoded:
             return f"{self.decoded}{f'/{self.total}' if self.total else ''} utterances"
-        return ""
+        return self.bar
 
 
 def _field(values: str, name: str) -> str | None:

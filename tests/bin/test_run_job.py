@@ -69,6 +69,15 @@ def test_progress_of_training_and_decoding_is_shown(tmp_path, capsys):
     assert run_job.keys_of(["decode", "--key_file", str(keys)]) == 2
 
 
+def test_a_bar_that_never_ends_its_line_is_followed(tmp_path):
+    job = run_job.Job("", tmp_path / "log", ["true"])
+    job.log.write_bytes(
+        "GMM:  25%|██▌       | 1/4 [00:00<?]\rGMM:  50%|█████     | 2/4 [0".encode()
+    )
+    assert job.news() == []
+    assert job.watcher.status() == "GMM 1/4"
+
+
 def test_a_failure_ends_the_others_and_shows_its_log(tmp_path, capsys):
     code = "import sys, time; JOB == 2 and sys.exit('no such corpus'); time.sleep(60)"
     started = time.monotonic()

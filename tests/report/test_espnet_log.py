@@ -49,6 +49,17 @@ def test_decoding_is_counted():
     assert watcher.status() == "2/3 utterances"
 
 
+def test_a_bar_says_how_far_a_command_is():
+    watcher = LogWatcher()
+    bar = "features of dev:  56%|█████▋    | 9/16 [00:00<00:00, 172.47utt/s]"
+    assert watcher.feed(bar) is None
+    assert watcher.status() == "features of dev 9/16"
+    watcher.feed("GMM: 100%|██████████| 40/40 [00:01<00:00, 36.34pass/s, failed=0, gaussians=199]")
+    assert watcher.status() == "GMM 40/40"
+    watcher.feed(" 50%|█████     | 1.50k/3.00k [00:01<00:01]")
+    assert watcher.status() == "1.50k/3.00k"
+
+
 def test_decoding_time_runs_from_speech_to_hypothesis():
     # The last utterance has no hypothesis: the run was ended.
     assert list(decoding_times(DECODING)) == [(8000, 0.5), (16000, 0.25)]
