@@ -1,83 +1,14 @@
 """The recipes' driver with ESPnet's commands replaced: order, options, resuming, failing, Ctrl-C."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from egs.recipes import EGS, REPOSITORY
-
-FAKE = Path(__file__).with_name("fake_espnet.py")
-
-
-class Recipe:
-    """A made-up recipe in a folder of its own, with four utterances a part."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.environment = {
-            **os.environ,
-            "FAKE_CALLS": str(folder / "calls"),
-            "PYTHONPATH": str(REPOSITORY),
-            "OMP_NUM_THREADS": "1",
-        }
-        (folder / "local").mkdir()
-        (folder / "conf").mkdir()
-        for name in ("path.sh", "cmd.sh"):
-            shutil.copy(EGS / "an4" / "asr1" / name, folder / name)
-        self.python = folder / "python"
-        self.script(self.python, f'exec "{sys.executable}" "{FAKE}" "$@"')
-        recordings = folder / "recordings"
-        recordings.mkdir()
-        for part in ("train", "dev", "test"):
-            (recordings / part).mkdir()
-            tables = {"wav.scp": "", "text": "", "utt2spk": ""}
-            for i in range(4):
-                wav = recordings / part / f"{i}.wav"
-                soundfile.write(wav, np.full(4000, 0.1), 8000)
-                tables["wav.scp"] += f"{part}-{i} {wav}\n"
-                tables["text"] += f"{part}-{i} ab c\n"
-                tables["utt2spk"] += f"{part}-{i} {part}\n"
-            for name, text in tables.items():
-                (recordings / part / name).write_text(text)
-        self.script(folder / "local" / "data.sh", f'mkdir -p data; cp -rp "{recordings}"/* data')
-
-    def script(self, path, text):
-        path.write_text(f"#!/bin/bash\n{text}\n")
-        path.chmod(0o755)
-
-    def command(self, *options):
-        return [
-            str(EGS / "common" / "asr.sh"),
-            *("--fs", "8000", "--python", str(self.python), *map(str, options)),
-        ]
-
-    def run(self, *options, **environment):
-        (self.folder / "calls").write_text("")
-        return subprocess.run(
-            self.command(*options),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            env={**self.environment, **environment},
-        )
-
-    @property
-    def calls(self):
-        """`[(command, options)]` of the last run."""
-        return [tuple(json.loads(line)) for line in (self.folder / "calls").open()]
-
-    def outputs(self, command):
-        return [Path(o["output_dir"][0]).name for c, o in self.calls if c == command]
-
+from egs.made_up_recipe import Recipe
+from egs.recipes import REPOSITORY
 
 # For tests that are not about these: one speed, no CTC, one system, one part.
 LITTLE = (
