@@ -53,7 +53,8 @@ class TrainingGraphs:
             ctx_dep=model.tree,
             lex_fst=fst.StdVectorFst.read(str(lang.folder / "L.fst")),
             disambig_syms=lang.ids("disambig"),
-            opts=khg.TrainingGraphCompilerOptions(),
+            # `align` adds them, as they are by then.
+            opts=khg.TrainingGraphCompilerOptions(transition_scale=0.0, self_loop_scale=0.0),
         )
         self._graphs: dict[str, Any] = {}
 
@@ -66,27 +67,6 @@ class TrainingGraphs:
             words = self.lang.word_ids(self.transcripts[utterance])
             self._graphs[utterance] = self.compiler.compile_graph_from_text(words)
         return self._graphs[utterance].copy()
-
-
-def equal_alignments(
-    graphs: TrainingGraphs, frames: Mapping[str, int], seed: int = 3
-) -> Alignments:
-    """Cut each utterance into equal parts along its graph: where monophone training starts."""
-    fst = kaldifst()
-    result = Alignments()
-    for utterance, count in frames.items():
-        reason = _why_not(graphs, utterance)
-        if not reason:
-            found, path = fst.equal_align(
-                ifst=graphs.get(utterance), length=count, rand_seed=seed, num_retries=10
-            )
-            if found:
-                _, ids, _, _ = fst.get_linear_symbol_sequence(path)
-                result.ids[utterance] = np.array(ids, dtype=np.int32)
-                continue
-            reason = f"{count} frames are fewer than its phones need"
-        result.failed[utterance] = reason
-    return result
 
 
 def align(

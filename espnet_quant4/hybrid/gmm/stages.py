@@ -19,11 +19,11 @@ from espnet_quant4.hybrid.gmm.alignment import (
     Alignments,
     TrainingGraphs,
     align,
-    equal_alignments,
     read_alignments,
     write_alignments,
 )
 from espnet_quant4.hybrid.gmm.features import compute_features, load_features
+from espnet_quant4.hybrid.gmm.flat_start import flat_alignments
 from espnet_quant4.hybrid.gmm.phone_segments import (
     TransitionTable,
     convert_alignments,
@@ -33,7 +33,7 @@ from espnet_quant4.hybrid.gmm.training import MONOPHONE, Features, Schedule, tra
 from espnet_quant4.hybrid.gmm.transform import Transform, estimate_transform
 from espnet_quant4.hybrid.gmm.tree import Statistics, Window, build_tree
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
-from espnet_quant4.hybrid.lang.lang_directory import Lang, read_transcripts
+from espnet_quant4.hybrid.lang.lang_directory import SILENCE, Lang, read_transcripts
 
 
 class GmmError(RuntimeError):
@@ -49,7 +49,7 @@ def features_of(data: Path, transform: Transform | None = None) -> dict[str, np.
 
 
 def train_monophone(data: Path, lang: Lang, output: Path, schedule: Schedule = MONOPHONE) -> None:
-    """Train a GMM-HMM of phones without context, from cutting utterances into equal parts."""
+    """Train a GMM-HMM of phones without context; see `flat_alignments` for how it starts."""
     khg = kaldi_hmm_gmm()
     features = features_of(data)
     transcripts = read_transcripts(data / "text")
@@ -64,7 +64,12 @@ def train_monophone(data: Path, lang: Lang, output: Path, schedule: Schedule = M
     for _ in range(tree.num_pdfs):
         model.mixtures.add_pdf(_gaussian(mean, variance))
     graphs = TrainingGraphs(model, lang, transcripts)
-    first = equal_alignments(graphs, {u: len(values) for u, values in features.items()})
+    first = flat_alignments(
+        model.transitions,
+        {utterance: values[:, 0] for utterance, values in features.items()},
+        lang.pronounce(transcripts),
+        lang.phones[SILENCE],
+    )
     _check(first, data)
     last = train(model, graphs, features, first, schedule)
     _finish(output, model, align(model, graphs, features.items()), last)

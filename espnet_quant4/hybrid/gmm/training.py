@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,10 @@ from tqdm import tqdm
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
 from espnet_quant4.hybrid.gmm.alignment import Alignments, TrainingGraphs, align
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+from espnet_quant4.hybrid.lang.lang_directory import Lang
+
+# While models are still alike, a wider beam gains nothing.
+FIRST_BEAM, BEAM = 6.0, 10.0
 
 Features = Mapping[str, np.ndarray]
 
@@ -66,9 +71,9 @@ def train(
     progress = tqdm(range(1, schedule.iterations + 1), desc="GMM", unit="pass")
     for iteration in progress:
         if iteration in schedule.realign:
-            alignments = align(
-                model, graphs, features.items(), beam=6.0 if iteration == 1 else 10.0
-            )
+            with boosted_silence(model, graphs.lang, schedule.boost_silence):
+                beam = FIRST_BEAM if iteration == 1 else BEAM
+                alignments = align(model, graphs, features.items(), beam=beam)
         likelihood = update(model, features, alignments, round(gaussians))
         progress.set_postfix(
             gaussians=model.mixtures.num_gauss,
@@ -78,6 +83,25 @@ def train(
         if iteration <= schedule.grow_until:
             gaussians += step
     return alignments
+
+
+@contextmanager
+def boosted_silence(model: AcousticModel, lang: Lang, factor: float) -> Iterator[None]:
+    """Multiply the likelihood of silence within a block, so that pauses do not fall to phones."""
+    khg = kaldi_hmm_gmm()
+    _, pdfs = khg.get_pdfs_for_phones(model.transitions, lang.ids("silence"))
+
+    def multiply(by: float) -> None:
+        for pdf in pdfs:
+            mixture = model.mixtures.get_pdf(pdf)
+            mixture.set_weights(mixture.weights * np.float32(by))
+            mixture.compute_gconsts()
+
+    multiply(factor)
+    try:
+        yield
+    finally:
+        multiply(1 / factor)
 
 
 def update(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,17 @@ class Lang:
         """Return ids, that of the unknown word for those that the lexicon lacks."""
         unknown = self.words[self.unknown_word]
         return [self.words.get(word, unknown) for word in words]
+
+    def pronounce(self, transcripts: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
+        """Return phone ids of each word of each utterance, by the word's first pronunciation."""
+        first: dict[str, list[int]] = {}
+        for entry in read_lexicon(self.folder / "lexiconp.txt"):
+            first.setdefault(entry.word, [self.phones[phone] for phone in entry.phones])
+        unknown = first[self.unknown_word]
+        return {
+            utterance: [first.get(word, unknown) for word in words]
+            for utterance, words in transcripts.items()
+        }
 
 
 def prepare_lang(
