@@ -1,0 +1,1 @@
+"""Search in a decoding graph, n-best lists and their rescoring."""

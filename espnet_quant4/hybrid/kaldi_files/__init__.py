@@ -1,0 +1,1 @@
+"""Kaldi's files: what this package writes itself, and what a user's own Kaldi made."""

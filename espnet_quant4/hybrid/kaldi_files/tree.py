@@ -1,0 +1,36 @@
+"""A ``tree`` file: Kaldi's decision tree from phones in context to pdfs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+
+
+def tree_md5(path: str | Path) -> str:
+    """Return the MD5 sum of a ``tree`` file, in hexadecimal: what tells one tree from another."""
+    return hashlib.md5(Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def read_tree(path: str | Path) -> Any:
+    """Return the ``kaldi_hmm_gmm.ContextDependency`` of a binary ``tree`` file.
+
+    Raises:
+        KaldiFileError: for a file in text form, which the Kaldi packages cannot read, or none at all.
+        ImportError: without the Kaldi packages.
+    """
+    data = Path(path).read_bytes()
+    if not data.startswith(b"\0BContextDependency "):
+        raise KaldiFileError(
+            f"{path}: no tree in Kaldi's binary form; copy-tree --binary=true IN OUT converts one"
+        )
+    khg = kaldi_hmm_gmm()
+    tree = khg.ContextDependency.__new__(khg.ContextDependency)
+    # The module takes signed bytes, without the two that say "binary".
+    tree.__setstate__((np.frombuffer(data[2:], dtype=np.int8).tolist(),))
+    return tree
