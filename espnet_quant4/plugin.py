@@ -248,7 +248,7 @@ def _resolve_schemes(module: ModuleType, args: argparse.Namespace) -> None:
 
     A mapping is validated and stays as it is, so that a saved configuration loads unchanged.
     """
-    from espnet_quant4.scheme import Scheme, SchemeError
+    from espnet_quant4.scheme import with_scheme_content
 
     for kind in dict.fromkeys(entry.kind for entry in _entries(module)):
         key = f"{kind}_conf"
@@ -256,12 +256,7 @@ def _resolve_schemes(module: ModuleType, args: argparse.Namespace) -> None:
         if not isinstance(conf, dict) or conf.get("scheme") is None:
             continue
         if _is_ours(module, args, kind):
-            try:
-                scheme = Scheme.load(conf["scheme"]).to_dict()
-            except SchemeError as error:
-                raise SchemeError(f"{key}: scheme: {error}") from error
-            # A new dict: the old one may be a parser's default or the caller's own.
-            setattr(args, key, {**conf, "scheme": scheme})
+            setattr(args, key, with_scheme_content(conf, key))
 
 
 @contextmanager

@@ -317,6 +317,24 @@ def apply_scheme(
     return resolved
 
 
+def with_scheme_content(conf: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return options in which the scheme's name is replaced by its content, as ``config.yaml`` needs.
+
+    Args:
+        conf: such as ``model_conf``. Not changed: it may be a parser's default or the caller's own.
+        key: its name, for messages.
+
+    Raises:
+        SchemeError: for a scheme that is not valid.
+    """
+    if conf.get("scheme") is None:
+        return dict(conf)
+    try:
+        return {**conf, "scheme": Scheme.load(conf["scheme"]).to_dict()}
+    except SchemeError as error:
+        raise SchemeError(f"{key}: scheme: {error}") from error
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, which refuses a key given twice instead of keeping the last."""
 

@@ -18,6 +18,7 @@ from espnet2.layers.abs_normalize import AbsNormalize
 from typeguard import typechecked
 
 from espnet_quant4.asr.joint_network import QuantJointNetwork, quantize_joint_network
+from espnet_quant4.asr.speech_check import check_speech
 from espnet_quant4.asr.transducer_loss import build_transducer_loss
 from espnet_quant4.int4 import use_int4
 from espnet_quant4.nn import QuantLinear
@@ -160,31 +161,8 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 window; in evaluation also for NaN or infinite input, which
                 in training reaches the loss, where ESPnet's trainer skips and counts the step.
         """
-        empty = (speech_lengths < 1).nonzero().flatten().tolist()
-        if empty:
-            raise ValueError(
-                f"speech_lengths is 0 at batch positions {empty}: empty utterances cannot be "
-                "recognized. Remove them from the data (recipes do so in stage 4)."
-            )
-        self._check_long_enough(speech_lengths)
-        if not self.training and not bool(torch.isfinite(speech).all()):
-            finite = torch.isfinite(speech).flatten(1).all(dim=1)
-            raise ValueError(
-                f"speech holds NaN or infinite values at batch positions "
-                f"{(~finite).nonzero().flatten().tolist()}. Check these recordings or features."
-            )
+        check_speech(speech, speech_lengths, self.frontend, self.training)
         return super().encode(speech, speech_lengths)
-
-    def _check_long_enough(self, speech_lengths: torch.Tensor) -> None:
-        # The Fourier transform reflects half a window at both ends of the padded batch.
-        window = getattr(getattr(self.frontend, "stft", None), "n_fft", None)
-        longest = int(speech_lengths.max())
-        if window is not None and longest <= window // 2:
-            raise ValueError(
-                f"the longest utterance of the batch has {longest} samples, and the frontend needs "
-                f"more than {window // 2} (n_fft: {window}). Remove such utterances from the data "
-                "(recipes do so in stage 4)."
-            )
 
     def _calc_transducer_loss(
         self, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, labels: torch.Tensor

@@ -1,13 +1,15 @@
 """Set the activation clips of a quantized model from data, before quantization-aware training.
 
-Takes the options of ``espnet2.bin.asr_train``, for the run that is to follow: its ``--config``, the
-FP32 checkpoint as ``--init_param``, the training data. A few training batches pass through the model
+Takes the options of ``espnet2.bin.asr_train``, or with ``--task hybrid`` those of
+``espnet_quant4.bin.hybrid_train``, for the run that is to follow: its ``--config``, the FP32 checkpoint
+as ``--init_param``, the training data. A few training batches pass through the model
 in float, without dropout and augmentation; the model with its clips set is saved, for
 ``--init_param`` of the run.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +17,16 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.bin.task_class import TASKS, task_class
 
-def get_parser() -> Any:
-    """Return ESPnet's parser of ASR training with the options of calibration added."""
-    from espnet2.tasks.asr import ASRTask
 
-    parser = ASRTask.get_parser()
+def get_parser(task: str = "asr") -> Any:
+    """Return ESPnet's parser of a task's training with the options of calibration added."""
+    parser = task_class(task).get_parser()
     parser.prog = "espnet-quant4 calibrate"
     parser.description = __doc__
     group = parser.add_argument_group("Calibration related")
+    group.add_argument("--task", choices=TASKS, default="asr", help="which training follows")
     group.add_argument("--batches", type=int, default=16, help="number of training batches")
     group.add_argument("--output", type=Path, required=True, help="checkpoint to write")
     return parser
@@ -33,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     import espnet_quant4.plugin  # the switch that turns the plugin off is not for this command
 
-    args = get_parser().parse_args(arguments)
+    # The task first: it says which other options there are.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--task", choices=TASKS, default="asr")
+    args = get_parser(first.parse_known_args(arguments)[0].task).parse_args(arguments)
     espnet_quant4.plugin.register()
     if args.batches < 1:
         raise SystemExit(f"--batches {args.batches}: valid are 1 and above")
@@ -55,7 +61,6 @@ def calibrate(args: Any) -> torch.nn.Module:
     Raises:
         SystemExit: for a model without quantizers.
     """
-    from espnet2.tasks.asr import ASRTask
     from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
     from espnet2.train.distributed_utils import DistributedOption
     from tqdm import tqdm
@@ -64,7 +69,8 @@ def calibrate(args: Any) -> torch.nn.Module:
     from espnet_quant4.quantizers.calibration import calibrating
 
     torch.manual_seed(args.seed)
-    model: torch.nn.Module = ASRTask.build_model(args)
+    task = task_class(args.task)
+    model: torch.nn.Module = task.build_model(args)
     names = {m: n for n, m in model.named_modules() if isinstance(m, Quantizer)}
     if not names:
         raise SystemExit(
@@ -74,7 +80,7 @@ def calibrate(args: Any) -> torch.nn.Module:
     for path in args.init_param:
         load_pretrained_model(path, model, args.ignore_init_mismatch, map_location="cpu")
     option = DistributedOption(distributed=False, ngpu=0)
-    factory = ASRTask.build_iter_factory(args=args, distributed_option=option, mode="train")
+    factory = task.build_iter_factory(args=args, distributed_option=option, mode="train")
     iterator = factory.build_iter(1, shuffle=True)
     model.eval()
     with torch.no_grad(), calibrating(model) as activations:

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = get_parser().parse_args(arguments)
     from espnet_quant4.int4.file_format import Int4FileError, read
-    from espnet_quant4.int4.model_file import read_config
+    from espnet_quant4.int4.stored_model import read_config
 
     try:
         tensors, metadata = read(args.file)
@@ -38,15 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{bits:>4} {size:>10,}  {'x'.join(map(str, shape)):<14} {clips:<24} {name}")
         weights += _float32_elements(name, tensor, descriptions)
     size = args.file.stat().st_size
-    print(
-        f"format {metadata['format_version']}, {config['encoder']} + {config['decoder']}, "
-        f"{len(config['token_list'])} tokens, {metadata['versions']}"
-    )
+    print(f"format {metadata['format_version']}, {_describe_model(config)}, {metadata['versions']}")
     print(
         f"file {size:,} bytes; its weights in float32 {4 * weights:,} bytes; "
         f"{4 * weights / size:.2f} times smaller"
     )
     return 0
+
+
+def _describe_model(config: dict[str, Any]) -> str:
+    if "num_pdfs" in config:
+        return f"{config['encoder']} + {config['model']}, {config['num_pdfs']} pdf ids"
+    return f"{config['encoder']} + {config['decoder']}, {len(config['token_list'])} tokens"
 
 
 def _describe(
@@ -67,12 +70,13 @@ def _describe(
 
 def _float32_elements(name: str, tensor: Any, descriptions: dict[str, Any]) -> int:
     """Return how many numbers of the float model a tensor stands for; 0 for what training added."""
+    from espnet_quant4.hybrid.model_file import LOG_PRIOR
     from espnet_quant4.int4.model_file import BPE_MODEL
 
     found = descriptions.get(name)
     if found is not None:
         return found["shape"][0] * found["shape"][1] if found["role"] == "weight" else 0
-    if name == BPE_MODEL or name.startswith("normalize."):
+    if name in (BPE_MODEL, LOG_PRIOR) or name.startswith("normalize."):
         return 0
     # An LSTM of the float model has two biases, which are stored as their sum.
     is_sum = name.rpartition(".")[2].startswith("bias_l")

@@ -1,0 +1,83 @@
+"""Write the log prior of pdf ids that decoding subtracts from log posteriors.
+
+From the counts of the alignment that the network was trained on:
+
+    python -m espnet_quant4.bin.hybrid_prior --pdf_counts ALI/pdf_counts --output EXP/log_prior
+
+or from the network's own posteriors on training data, as ``hybrid_inference`` without ``--log_prior``
+writes them; ``--pdf_counts`` then tells which pdf ids were never trained:
+
+    python -m espnet_quant4.bin.hybrid_prior --log_posteriors OUT/scores.scp \\
+        --pdf_counts ALI/pdf_counts --output EXP/log_prior
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_quant4.bin.hybrid_prior",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--pdf_counts", type=Path, help="frames of each pdf id: [ n0 n1 ... ]")
+    parser.add_argument(
+        "--log_posteriors", type=Path, nargs="+", default=[], help="index files (scp) of matrices"
+    )
+    parser.add_argument(
+        "--prior_floor",
+        type=float,
+        default=1e-10,
+        help="relative frequency up to which a pdf id counts as never seen",
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = get_parser()
+    args = parser.parse_args(arguments)
+    if args.pdf_counts is None and not args.log_posteriors:
+        parser.error("give --pdf_counts, --log_posteriors or both")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+
+    from espnet_quant4.hybrid.model import prior
+
+    try:
+        counts = None if args.pdf_counts is None else prior.read_vector(args.pdf_counts)
+        if args.log_posteriors:
+            frequencies = prior.mean_posteriors(_matrices(args.log_posteriors))
+            found = prior.log_prior(frequencies, args.prior_floor)
+            if counts is not None:
+                found = prior.exclude_unseen(found, counts)
+        elif counts is not None:
+            found = prior.log_prior(counts, args.prior_floor)
+    except (OSError, ValueError) as error:
+        print(f"hybrid_prior: {error}", file=sys.stderr)
+        return 1
+    prior.write_vector(args.output, found)
+    print(f"saved {args.output}: {len(found)} pdf ids")
+    return 0
+
+
+def _matrices(indices: Sequence[Path]) -> Iterator[Any]:
+    import kaldiio
+    from tqdm import tqdm
+
+    for index in indices:
+        loaded = kaldiio.load_scp(str(index))
+        for name in tqdm(loaded, desc=str(index), unit="utt", disable=not sys.stderr.isatty()):
+            yield loaded[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
