@@ -66,7 +66,9 @@ def train(
     Returns:
         The last alignment.
     """
+    # Before models tell phones apart, aligning anew would lose the first alignment.
     gaussians = model.mixtures.num_gauss
+    update(model, features, alignments, gaussians)
     step = max(0, schedule.gaussians - gaussians) / max(1, schedule.grow_until)
     progress = tqdm(range(1, schedule.iterations + 1), desc="GMM", unit="pass")
     for iteration in progress:
