@@ -114,8 +114,8 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> int:
     from espnet_quant4.hybrid.score_archive import ScoreArchive
     from espnet_quant4.hybrid.task import HybridTask
 
-    archive = ScoreArchive(args.output_dir, _settings(options, args))
     keys = _keys(args)
+    archive = ScoreArchive(args.output_dir, _settings(options, args), keys)
     left = [key for key in keys if key not in archive.done]
     logging.info(f"{len(keys)} utterances, {len(keys) - len(left)} scored already")
     failed = Path(args.output_dir, "failed.txt")
@@ -186,7 +186,7 @@ def _keys(args: argparse.Namespace) -> list[str]:
 
 
 def _settings(options: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Return all that scores depend on, files by their content."""
+    """Return all that scores depend on: of the model by content, of data by the time of its list."""
     from espnet_quant4.int4.runner import SWITCH
 
     files = {
@@ -194,8 +194,10 @@ def _settings(options: dict[str, Any], args: argparse.Namespace) -> dict[str, An
         for name, path in options.items()
         if path is not None
     }
+    data = {path: Path(path).stat().st_mtime_ns for path, _, _ in args.data_path_and_name_and_type}
     return {
         **files,
+        "data": data,
         "prior_scale": args.prior_scale,
         "repeat_frames": args.repeat_frames,
         "ngpu": args.ngpu,

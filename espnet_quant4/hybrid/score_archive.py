@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ class ScoreArchive:
     """Writes ``scores.ark``, ``scores.scp`` and the seconds that each utterance took.
 
     A line of the index is written when all else of its utterance is. What a run that was cut off left
-    behind it is removed when the next one starts; scores that were made with other settings are too.
+    behind it is removed when the next one starts. Scores that were made with other settings are
+    removed too, and so are all where some are of utterances that are not asked for.
 
     Args:
         folder: where the files lie.
         settings: what the scores depend on; written to ``settings.json``.
+        utterances: names of those that are to be scored.
     """
 
-    def __init__(self, folder: str | Path, settings: dict[str, Any]):
+    def __init__(self, folder: str | Path, settings: dict[str, Any], utterances: Collection[str]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.ark = folder / "scores.ark"
@@ -32,6 +35,10 @@ class ScoreArchive:
         self._start(folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True))
         lines = _whole_lines(self.index)
         self.done = {line.partition(" ")[0] for line in lines}
+        if not self.done.issubset(utterances):
+            logging.warning(f"{self.index}: holds other utterances too; starting again")
+            self._remove()
+            lines, self.done = [], set()
         if lines:
             _truncate(self.ark, _end_of_matrix(lines[-1]))
         elif self.ark.exists():
@@ -47,12 +54,15 @@ class ScoreArchive:
             return
         if self.index.exists():
             logging.warning(
-                f"{self.index}: made with another model, prior or option; starting again"
+                f"{self.index}: made with another model, prior, option or data; starting again"
             )
+        self._remove()
+        path.write_text(settings, encoding="utf-8")
+
+    def _remove(self) -> None:
         # The index first: without it, nothing of the rest counts.
         for old in (self.index, self.ark, self.times, self.totals):
             old.unlink(missing_ok=True)
-        path.write_text(settings, encoding="utf-8")
 
     def write(self, utterance: str, scores: np.ndarray, spent: float, audio: float) -> None:
         """Add an utterance.

@@ -129,9 +129,29 @@ def test_scores_of_another_model_are_not_kept(
     before = read_scores(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert infer(trained, tmp_path, "--prior_scale", "0.3") == 0
-    assert "made with another model, prior or option" in caplog.text
+    assert "made with another model, prior, option or data" in caplog.text
     after = read_scores(tmp_path)
     assert list(after) == list(before) and not np.allclose(after["utt0"], before["utt0"])
+
+
+def test_only_what_is_asked_for_is_in_the_index(trained: Path, tmp_path: Path) -> None:
+    """As where the utterances are distributed over more jobs than before."""
+    assert infer(trained, tmp_path) == 0
+    (tmp_path / "keys").write_text("utt3\nutt5\n")
+    assert infer(trained, tmp_path, "--key_file", str(tmp_path / "keys")) == 0
+    assert list(read_scores(tmp_path)) == ["utt3", "utt5"]
+
+
+def test_scores_of_changed_data_are_not_kept(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data, model = tmp_path / "data", options_of(trained)
+    lines = (trained / "wav.scp").read_text().splitlines()
+    (data / "wav.scp").write_text(lines[0] + "\n")
+    assert infer(data, tmp_path / "out", model=model) == 0
+    before = read_scores(tmp_path / "out")["utt0"]
+    (data / "wav.scp").write_text("utt0 " + lines[1].split()[1] + "\n")
+    assert infer(data, tmp_path / "out", model=model) == 0
+    assert read_scores(tmp_path / "out")["utt0"].shape != before.shape
 
 
 def test_failed_utterances_are_listed_and_the_others_scored(
@@ -230,10 +250,10 @@ def test_a_packed_model_needs_no_other_file(
 
 
 def test_archive_without_a_whole_utterance_starts_again(tmp_path: Path) -> None:
-    archive = ScoreArchive(tmp_path, {"a": 1})
+    archive = ScoreArchive(tmp_path, {"a": 1}, ["utt0"])
     archive.ark.write_bytes(b"utt0 \0BFM")
     archive.index.write_text("utt0 scor")
-    again = ScoreArchive(tmp_path, {"a": 1})
+    again = ScoreArchive(tmp_path, {"a": 1}, ["utt0"])
     assert not again.done and not again.ark.exists()
     again.write("utt0", np.ones((2, 3), dtype=np.float32), 0.5, 2.0)
     assert again.finish() == (0.5, 2.0)

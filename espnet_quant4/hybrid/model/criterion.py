@@ -46,7 +46,8 @@ class HybridCriterion(torch.nn.Module):
             raise ValueError(f"model_conf: ce_weight: {ce_weight}; valid are 0 and above.")
         if criterion == "lfmmi" and not lfmmi_conf:
             raise ValueError(
-                "model_conf: criterion: lfmmi needs lfmmi_conf, which names the denominator graph."
+                "model_conf: criterion: lfmmi needs lfmmi_conf: {denominator: den.fst}, the graph that "
+                "python -m espnet_quant4.bin.hybrid_denominator makes."
             )
         self.criterion = criterion
         self.label_smoothing = label_smoothing
@@ -88,13 +89,13 @@ class HybridCriterion(torch.nn.Module):
             return cross_entropy, {}
         padded = logits.new_zeros(*targets.shape, logits.size(1))
         padded = padded.masked_scatter(scored.unsqueeze(2), logits)
-        loss, stats = self._lfmmi_on(logits.device)(padded, lengths, targets)
+        loss, stats = self._lfmmi_for(logits)(padded, lengths, targets)
         return (
             loss + self.ce_weight * cross_entropy,
             {**stats, "loss_lfmmi": loss.detach(), "loss_ce": cross_entropy.detach()},
         )
 
-    def _lfmmi_on(self, device: torch.device) -> torch.nn.Module:
+    def _lfmmi_for(self, logits: torch.Tensor) -> torch.nn.Module:
         """Return the loss, which is built when training first needs it.
 
         A trained model is loaded without the denominator graph, and saved without it: in a list,
@@ -103,5 +104,7 @@ class HybridCriterion(torch.nn.Module):
         if not self._lfmmi:
             from espnet_quant4.hybrid.lfmmi import build_lfmmi_loss
 
-            self._lfmmi.append(build_lfmmi_loss(**self.lfmmi_conf).to(device))
+            # A graph may lack the last pdf ids.
+            conf = {"num_pdfs": logits.size(1), **self.lfmmi_conf}
+            self._lfmmi.append(build_lfmmi_loss(**conf).to(logits.device))
         return self._lfmmi[0]
