@@ -129,9 +129,7 @@ def test_what_fails_is_left_out_and_listed(system, tmp_path):
     lines[1] = f"{utterances[1]} " + "MASS " * 60  # more words than frames
     (data / "text").write_text("\n".join(lines[:-1]) + "\n")  # and one without
     result = align_data(data, Lang(system / "lang"), system / "tri", tmp_path / "ali")
-    failed = dict(
-        line.rstrip("\n").split(maxsplit=1) for line in open(tmp_path / "ali" / "failed.txt")
-    )
+    failed = read_table(tmp_path / "ali" / "failed.txt")
     assert failed == {
         utterances[0]: "empty transcript",
         utterances[1]: "no path within a beam of 40",
