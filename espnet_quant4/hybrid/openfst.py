@@ -37,6 +37,10 @@ class FstFormatError(ValueError):
     """A file is no FST of a kind that can be read."""
 
 
+class DeterminizationError(ValueError):
+    """An FST cannot be determinized, or has too many states."""
+
+
 @dataclass(frozen=True)
 class FstArrays:
     """An FST.
@@ -129,6 +133,26 @@ def to_kaldifst(fst: FstArrays) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".fst") as file:
         write_fst(fst, file.name)
         return kaldifst().StdVectorFst.read(file.name)
+
+
+def determinize(fst: Any, max_states: int, use_log: bool = False) -> None:
+    """Remove epsilons from a ``StdVectorFst`` and determinize it, in place.
+
+    Args:
+        fst: what is changed.
+        max_states: what cannot be determinized may grow for ever.
+        use_log: add the probabilities of equal paths instead of taking the best.
+
+    Raises:
+        DeterminizationError: where it has more states or cannot be determinized; ``fst`` is of no
+            use then.
+    """
+    try:
+        stopped = kaldifst().determinize_star(fst, max_states=max_states, use_log=use_log)
+    except RuntimeError as error:
+        raise DeterminizationError(str(error).partition("[E] ")[2] or str(error)) from error
+    if stopped:
+        raise DeterminizationError(f"more than {max_states:,} states")
 
 
 def _string(text: str) -> bytes:

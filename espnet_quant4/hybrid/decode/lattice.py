@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from espnet_quant4.hybrid.kaldi import kaldifst
-from espnet_quant4.hybrid.openfst import FstArrays, to_kaldifst
+from espnet_quant4.hybrid.openfst import (
+    DeterminizationError,
+    FstArrays,
+    determinize,
+    to_kaldifst,
+)
 
 # Determinization takes memory exponential in a lattice's ambiguity: stop, prune, try again.
 MAX_STATES = 100_000
@@ -126,14 +131,14 @@ def _determinized(words: FstArrays) -> Any:
     beam = 8.0
     while True:
         fst = to_kaldifst(words)
-        # It returns whether it was stopped.
-        if not kaldifst().determinize_star(fst, max_states=MAX_STATES):
+        try:
+            determinize(fst, MAX_STATES)
             return fst
-        logging.warning(
-            f"lattice of {len(words.source)} arcs: more than {MAX_STATES:,} states when "
-            f"determinized; n-best within a beam of {beam:g} only"
-        )
-        words, beam = prune(words, beam), beam / 2
+        except DeterminizationError as error:
+            logging.warning(
+                f"lattice of {len(words.source)} arcs: {error}; n-best within a beam of {beam:g} only"
+            )
+            words, beam = prune(words, beam), beam / 2
 
 
 def _by_arc(lattice: FstArrays, words: FstArrays) -> Any:

@@ -102,6 +102,7 @@ def phrase_grammar(
             grammar.add_arc(states[before], fsts.StdArc(label, label, cost, state))
         if beginning in kept:
             grammar.set_final(state, -math.log(kept[beginning] / through[beginning]))
-    fsts.minimize_encoded(grammar)
+    # The default rounds costs to 1/1024.
+    fsts.minimize_encoded(grammar, delta=1e-6)
     fsts.arcsort(grammar, sort_type="ilabel")
     return grammar, left_out

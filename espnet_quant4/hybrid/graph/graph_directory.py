@@ -85,14 +85,17 @@ class Graph:
         Raises:
             GraphError: where the graph's transition ids are not those of ``id2pdf``.
         """
-        arrays = read_fst(self.folder / "HCLG.fst")
+        arrays = read_fst(self._path("HCLG.fst"))
         return kaldifst().StdConstFst(to_kaldifst(relabel(arrays, self.id2pdf, str(self.folder))))
 
     def _text(self, name: str) -> str:
+        return self._path(name).read_text(encoding="utf-8")
+
+    def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
             raise GraphError(f"{path}: no such file; hybrid_graph makes a graph folder")
-        return path.read_text(encoding="utf-8")
+        return path
 
 
 def relabel(graph: FstArrays, id2pdf: NDArray[np.int32], where: str) -> FstArrays:

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm, kaldifst
-from espnet_quant4.hybrid.openfst import from_kaldifst, to_kaldifst
+from espnet_quant4.hybrid.openfst import (
+    DeterminizationError,
+    determinize,
+    from_kaldifst,
+    to_kaldifst,
+)
 
 # Determinization of an FST that cannot be determinized never ends.
 MAX_STATES = 20_000_000
@@ -90,12 +95,13 @@ def build_hclg(
 
 
 def _determinize(fst: Any, name: str) -> None:
-    # It returns whether it was stopped.
-    if kaldifst().determinize_star(fst, max_states=MAX_STATES, use_log=True):
+    try:
+        determinize(fst, MAX_STATES, use_log=True)
+    except DeterminizationError as error:
         raise GraphError(
-            f"{name}: not determinized within {MAX_STATES:,} states. Pronunciations that are equal or "
-            "begin another one need disambiguation symbols: make the lang folder anew."
-        )
+            f"{name}: not determinized: {error}. Pronunciations that are equal or begin another one "
+            "need disambiguation symbols: make the lang folder anew."
+        ) from error
 
 
 def _check_states(fst: Any, message: str) -> None:

@@ -15,6 +15,7 @@ from hybrid.small_world import (
 )
 
 from espnet_quant4.hybrid.decode.search import Searcher, SearchOptions
+from espnet_quant4.hybrid.graph import hclg as module
 from espnet_quant4.hybrid.graph.graph_directory import relabel
 from espnet_quant4.hybrid.graph.hclg import GraphError, build_hclg
 from espnet_quant4.hybrid.kaldi import kaldifst
@@ -117,3 +118,22 @@ def test_a_grammar_of_other_words_is_an_error():
     grammar = kaldifst().compile("0 1 99 99\n1\n", acceptor=False)
     with pytest.raises(GraphError, match="no word of the grammar"):
         build_hclg(lexicon_fst(), grammar, DISAMBIGUATION, tree, transition_model(tree))
+
+
+def test_homophones_without_disambiguation_symbols_are_an_error():
+    text = lexicon_fst().to_str(show_weight_one=True)
+    rows = [line.split() for line in text.splitlines()]
+    without = [
+        [0 if i == 2 and cell in ("5", "6") else cell for i, cell in enumerate(r)] for r in rows
+    ]
+    lexicon = kaldifst().compile("\n".join(" ".join(map(str, r)) for r in without), acceptor=False)
+    tree = monophone_tree()
+    with pytest.raises(GraphError, match="L o G: not determinized: FST was not functional"):
+        build_hclg(lexicon, unigrams(), DISAMBIGUATION, tree, transition_model(tree))
+
+
+def test_determinization_without_end_is_stopped(monkeypatch):
+    monkeypatch.setattr(module, "MAX_STATES", 5)
+    tree = monophone_tree()
+    with pytest.raises(GraphError, match="L o G: not determinized: .* 5 states"):
+        build_hclg(lexicon_fst(), unigrams(), DISAMBIGUATION, tree, transition_model(tree))
