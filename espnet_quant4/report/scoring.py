@@ -10,7 +10,7 @@ A transcript file is in its ``trn`` format: one utterance a line, tokens, then `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -161,18 +161,28 @@ class Score:
     alignments: dict[str, list[Pair]]
 
     @property
+    def counts(self) -> dict[str, Counts]:
+        """Counts of every utterance."""
+        return {name: count(pairs) for name, pairs in self.alignments.items()}
+
+    @property
     def total(self) -> Counts:
         """Counts over all utterances."""
-        return sum((count(pairs) for pairs in self.alignments.values()), Counts())
+        return sum(self.counts.values(), Counts())
 
     @property
     def speakers(self) -> dict[str, Counts]:
         """Counts by speaker, what stands before the first hyphen of the utterance's name."""
-        speakers: dict[str, Counts] = {}
-        for name, pairs in self.alignments.items():
-            speaker = name.partition("-")[0]
-            speakers[speaker] = speakers.get(speaker, Counts()) + count(pairs)
-        return dict(sorted(speakers.items()))
+        return by_speaker(self.counts)
+
+
+def by_speaker(counts: Mapping[str, Counts]) -> dict[str, Counts]:
+    """Add up utterances by speaker, what stands before the first hyphen of their names."""
+    speakers: dict[str, Counts] = {}
+    for name, of_utterance in counts.items():
+        speaker = name.partition("-")[0]
+        speakers[speaker] = speakers.get(speaker, Counts()) + of_utterance
+    return dict(sorted(speakers.items()))
 
 
 def score(
@@ -197,10 +207,9 @@ def score(
     return Score({name: align(tokens, hypotheses[name]) for name, tokens in references.items()})
 
 
-def format_score(result: Score) -> str:
-    """Return the table of rates by speaker and every alignment, as in ``sclite``'s reports."""
-    rows = [(name, counts) for name, counts in result.speakers.items()]
-    rows.append(("Sum/Avg", result.total))
+def format_counts(counts: Mapping[str, Counts]) -> str:
+    """Return the table of rates by speaker of the counts of utterances, as in ``sclite``'s reports."""
+    rows = [*by_speaker(counts).items(), ("Sum/Avg", sum(counts.values(), Counts()))]
     width = max(len(name) for name, _ in rows)
     lines = [
         f"| {'SPKR':<{width}} | # Snt # Wrd | Corr    Sub    Del    Ins    Err  S.Err |",
@@ -214,6 +223,12 @@ def format_score(result: Score) -> str:
             f"| {name:<{width}} | {c.sentences:5d} {c.words:5d} |{percents} "
             f"{c.sentence_error_rate:6.1f} |"
         )
+    return "\n".join(lines)
+
+
+def format_score(result: Score) -> str:
+    """Return the table of rates by speaker and every alignment, as in ``sclite``'s reports."""
+    lines = [format_counts(result.counts)]
     for name, pairs in result.alignments.items():
         c = count(pairs)
         shown = [_show(pair) for pair in pairs]

@@ -106,7 +106,7 @@ def test_score_command_prints_words_and_characters(experiment, capsys):
     arguments = ["score", dump / "test" / "text", system / "decode_asr" / "test" / "text"]
     assert main.main(list(map(str, arguments))) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("words\n") and "characters\n" in shown
+    assert shown.startswith("words, counted by ") and "characters, counted by " in shown
     assert "| Sum/Avg |     2     3 |" in shown
     assert main.main([*map(str, arguments), "--alignments"]) == 0
     assert "REF:  press ONE" in capsys.readouterr().out
