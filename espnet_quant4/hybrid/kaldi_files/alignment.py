@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
@@ -31,7 +32,7 @@ def read_alignments(paths: Iterable[str | Path]) -> Iterator[tuple[str, NDArray[
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
         try:
-            for utterance, ids in kaldiio.load_ark(BytesIO(data)):
+            for utterance, ids in _vectors(data):
                 if not np.issubdtype(ids.dtype, np.integer) or ids.ndim != 1:
                     raise KaldiFileError(
                         f"{path}: {utterance} holds {ids.dtype} of shape {ids.shape}; an alignment is "
@@ -39,12 +40,22 @@ def read_alignments(paths: Iterable[str | Path]) -> Iterator[tuple[str, NDArray[
                     )
                 yield utterance, ids.astype(np.int32)
         # Which of these comes of a damaged archive is kaldiio's affair.
-        except (AssertionError, struct.error, OSError, ValueError) as error:
+        except (AssertionError, struct.error, OSError, ValueError, RuntimeError) as error:
             if isinstance(error, KaldiFileError):
                 raise
             raise KaldiFileError(
                 f"{path}: no archive of alignments, or damaged: {error}"
             ) from error
+
+
+def _vectors(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    if data.partition(b" ")[2].startswith(b"\0B"):
+        yield from kaldiio.load_ark(BytesIO(data))
+        return
+    # kaldiio takes a wrong turn where a text archive's last vector is short.
+    for line in data.decode().splitlines():
+        utterance, *ids = line.split()
+        yield utterance, np.array([int(number) for number in ids], dtype=np.int32)
 
 
 def pdf_ids(

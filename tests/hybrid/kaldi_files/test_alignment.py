@@ -9,7 +9,7 @@ from espnet_quant4.hybrid.kaldi_files.alignment import pdf_ids, read_alignments
 from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 
-ALIGNMENTS = {"a-1": [2, 1, 1, 4, 6], "b-2": [4], "b-3": list(range(1, 11)) * 3}
+ALIGNMENTS = {"a-1": [2, 1, 1, 4, 6], "b-2": [4], "b-3": list(range(1, 11)) * 3, "b-4": [7]}
 
 
 def binary_archive(alignments):
