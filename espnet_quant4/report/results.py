@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,14 @@ def write_score(folder: Path, result: Score) -> None:
     (folder / "result.txt").write_text(format_score(result), encoding="utf-8")
 
 
-def describe_model(system: Path, model: str) -> dict[str, Any]:
-    """Return bits and sizes of a trained system; reads its ``config.yaml`` and checkpoint."""
+def describe_model(system: Path, model: str, task: Any = None) -> dict[str, Any]:
+    """Return seed, bits and sizes of a trained system; reads its ``config.yaml`` and checkpoint.
+
+    Args:
+        system: experiment folder.
+        model: file name of the checkpoint.
+        task: ESPnet's class of the task that trained it; None: speech recognition.
+    """
     import torch
     from espnet2.tasks.asr import ASRTask
 
@@ -62,13 +68,16 @@ def describe_model(system: Path, model: str) -> dict[str, Any]:
     from espnet_quant4.report.model_size import measure
 
     espnet_quant4.plugin.register()
-    built, _ = ASRTask.build_model_from_file(system / "config.yaml", system / model, "cpu")
+    built, train_args = (task or ASRTask).build_model_from_file(
+        system / "config.yaml", system / model, "cpu"
+    )
     size = measure(built)
     activations = [
         m.bits for m in built.modules() if isinstance(m, Quantizer) and m.role == "activation"
     ]
     weights = [m.bits for m in built.modules() if isinstance(m, Quantizer) and m.role == "weight"]
     return {
+        "seed": train_args.seed,
         "bits": f"W{_most(weights)}A{_most(activations)}",
         "weight_bits": round(size.weight_bits, 2),
         "size_bytes": size.packed,
@@ -171,13 +180,18 @@ COLUMNS = {
 }
 
 
-def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the entries as a Markdown table that is aligned to be read as plain text too."""
-    table = [list(COLUMNS.values())]
+def to_markdown(rows: Sequence[dict[str, Any]], columns: Mapping[str, str] = COLUMNS) -> str:
+    """Return the entries as a Markdown table that is aligned to be read as plain text too.
+
+    Args:
+        rows: the entries.
+        columns: keys of an entry with their titles; ``size`` is ``size_bytes`` in megabytes.
+    """
+    table = [list(columns.values())]
     for row in rows:
         cells = {**row, "size": f"{row['size_bytes'] / 1e6:.2f}"}
-        table.append([str(cells[column]) for column in COLUMNS])
-    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+        table.append(["-" if (cell := cells[c]) is None else str(cell) for c in columns])
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=False)) + " |"
         for line in table

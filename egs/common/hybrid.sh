@@ -1,0 +1,294 @@
+#!/usr/bin/env bash
+# Stage driver of the hybrid recipes (deep LSTM and hidden Markov models): stage numbers and options as
+# in asr.sh, ESPnet's own modules for every step that ESPnet has. Called by a recipe's run.sh from the
+# recipe's folder.
+set -euo pipefail
+
+# General
+stage=1                # first stage to run
+stop_stage=13          # last stage to run
+ngpu=0                 # number of GPUs
+nj=2                   # parallel decoding jobs
+train_jobs=1           # quantized systems trained at the same time
+python=python3         # python command, may be of several words
+dumpdir=dump           # formatted data
+expdir=exp             # experiments
+datadir=data           # data folders of stage 1
+seed=1
+# Data
+fs=16000               # sampling rate in Hz
+local_data_opts=""     # options for local/data.sh
+speed_perturb_factors=""              # copies of the training part at these speeds, "0.9 1.0 1.1"
+min_wav_duration=0.2   # seconds
+max_wav_duration=20    # seconds, of the training part
+# Lexicon and language model
+lexicon=               # default DATADIR/local/dict/lexicon.txt, from local/data.sh
+lang_args=""           # further options for hybrid_lang, such as "--oov refuse"
+lm_order=2             # N-gram that the graph is built from
+lm_args=""             # further options for hybrid_lm
+# GMM-HMM and alignment
+mono_args=""           # further options for hybrid_gmm mono, such as "--gaussians 500"
+triphone_args=""       # further options for hybrid_gmm triphone
+leaves=400             # most tied states
+gaussians=4000         # of the triphone model
+kaldi_ali=             # folder of ali.*.gz, final.mdl, tree of your own Kaldi, instead of stages 7 to 9
+graph=                 # folder of HCLG.fst, words.txt of your own Kaldi, instead of the one built here
+# Training
+schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (name or file); "": GMM only
+hybrid_config=conf/train_hybrid_fp32.yaml
+qat_config=conf/train_hybrid_qat.yaml
+hybrid_args=""         # further options for every training, such as "--max_epoch 1"
+qat_args=""            # further options for quantization-aware training
+criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy
+lfmmi_config=conf/train_hybrid_lfmmi.yaml
+realign=false          # true: align once more, with the FP32 network, and train it again
+calibration_batches=16
+# Decoding
+inference_config=conf/decode_hybrid.yaml
+inference_model=valid.loss.ave.pth
+inferences="emulated int4"   # how quantized systems are scored: in float, or on 4-bit codes
+decode_gmm=true        # false: leave the GMM out of the table
+acoustic_scale=0.1     # of the search
+nbest=100              # word sequences an utterance, of which dev chooses:
+lm_scales="10 12 8 14 6 17 5"          # Kaldi's LMWT, tried on dev; of equals the first is taken
+word_insertion_penalties="0 0.5 1 -0.5"                # likewise
+decode_args=""         # further options for hybrid_decode, such as "--beam 11"
+rescore_args=""        # and for hybrid_rescore, such as "--lm_rescore 3gram.arpa --old_lm 2gram.arpa"
+test_sets="dev test"
+results=               # results table as JSON; default EXPDIR/results.json
+
+help="Usage: ./run.sh [--OPTION VALUE]...
+Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
+  1 data  2 speed perturbation  3 format  4 remove long/short  5 lexicon and topology
+  6 language model  7 monophone GMM  8 triphone GMM and decoding graph  9 alignment
+  10 statistics  11 training (FP32, then calibration and quantization-aware training)
+  12 decoding  13 scoring  14 packing (only when asked for: --stop_stage 14)"
+
+. "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
+parse_options "$@"
+one_of criterion ce lfmmi
+one_of realign true false
+one_of decode_gmm true false
+if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then
+    echo "run.sh: --kaldi_ali $kaldi_ali wants the graph of the same tree too: --graph DIR" >&2
+    exit 2
+fi
+case " $schemes " in *" fp32 "*|"  ") ;; *)
+    echo "run.sh: --schemes $schemes: every system starts from fp32; add it" >&2; exit 2 ;;
+esac
+
+. ./path.sh
+. ./cmd.sh
+lexicon=${lexicon:-$datadir/local/dict/lexicon.txt}
+lang=$datadir/lang
+text=$datadir/local/train_text    # what the lexicon is checked with and the language model counts
+lm=$expdir/lm/${lm_order}gram.arpa
+mono=$expdir/mono
+triphone=$expdir/tri1
+ali=$expdir/tri1_ali
+stats=$expdir/hybrid_stats
+fp32=$expdir/hybrid_fp32
+results=${results:-$expdir/results.json}
+[ -n "$kaldi_ali" ] && ali=$expdir/kaldi_ali decode_gmm=false
+own_graph=$([ -n "$graph" ] && echo true || echo false)
+graph=${graph:-$triphone/graph}
+
+# Whether a file is there and none of the others is newer: up_to_date FILE INPUT...
+up_to_date() {
+    local made=$1 input
+    shift
+    [ -e "$made" ] || return 1
+    for input in "$@"; do [ "$input" -nt "$made" ] && return 1; done
+    return 0
+}
+
+# One step of the GMM, unless it is done: gmm STEP OUTPUT "INPUT..." OPTION...
+gmm() {
+    local step=$1 output=$2 inputs=$3
+    shift 3
+    # shellcheck disable=SC2086
+    if up_to_date "$output/final.mdl" $inputs; then log "$output: there already"; return 0; fi
+    rm -f "$output/final.mdl"   # hybrid_gmm goes by it
+    log "$output: $step (log: $output/$step.log)"
+    # shellcheck disable=SC2086
+    logged $train_cmd "$output/$step.log" $python -m espnet_quant4.bin.hybrid_gmm "$step" \
+        --output "$output" --lang "$lang" "$@"
+}
+
+. "$common/hybrid_decoding.sh"
+
+prepare_data
+
+if doing 5 && [ -z "$kaldi_ali" ]; then
+    log "stage 5: lexicon and topology"
+    mkdir -p "$(dirname "$text")"
+    cmp -s "$datadir/train/text" "$text" || cp "$datadir/train/text" "$text"
+    if up_to_date "$lang/L_disambig.fst" "$lexicon" "$text"; then log "$lang: there already"
+    else
+        # shellcheck disable=SC2086
+        $python -m espnet_quant4.bin.hybrid_lang --lexicon "$lexicon" --text "$text" \
+            --output "$lang" $lang_args
+    fi
+fi
+
+if doing 6 && [ "$own_graph" = false ]; then
+    log "stage 6: language model"
+    if up_to_date "$lm" "$text" "$lang/words.txt"; then log "$lm: there already"
+    else
+        mkdir -p "$(dirname "$lm")"
+        # shellcheck disable=SC2086
+        $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$lm_order" \
+            --output "$lm" $lm_args
+    fi
+fi
+
+if doing 7 && [ -z "$kaldi_ali" ]; then
+    log "stage 7: monophone GMM"
+    # shellcheck disable=SC2086
+    gmm mono "$mono" "$lang/L.fst $dumpdir/raw/$train_set/wav.scp $dumpdir/raw/$train_set/text" \
+        --data "$dumpdir/raw/$train_set" $mono_args
+fi
+
+if doing 8 && [ -z "$kaldi_ali" ]; then
+    log "stage 8: triphone GMM and graph"
+    # shellcheck disable=SC2086
+    gmm triphone "$triphone" "$mono/final.mdl" --data "$dumpdir/raw/$train_set" \
+        --alignments "$mono" --leaves "$leaves" --gaussians "$gaussians" $triphone_args
+    if [ "$own_graph" = false ]; then
+        if up_to_date "$graph/HCLG.fst" "$triphone/final.mdl" "$lm" "$lang/L_disambig.fst"; then
+            log "$graph: there already"
+        else
+            # shellcheck disable=SC2086
+            logged $train_cmd "$graph/hybrid_graph.log" $python \
+                -m espnet_quant4.bin.hybrid_graph --lang "$lang" --lm "$lm" --gmm "$triphone" \
+                --output "$graph"
+        fi
+    fi
+fi
+
+if doing 9; then
+    log "stage 9: alignment"
+    for part in $train_set dev; do
+        gmm align "$ali/$part" "$triphone/final.mdl $dumpdir/raw/$part/wav.scp" \
+            --data "$dumpdir/raw/$part" --model "$triphone"
+    done
+fi
+
+# All that trainings and statistics have in common: data_options ALIGNMENT.
+data_options() {
+    local ali=$1 part kind
+    echo "--num_pdfs $ali/$train_set/num_pdfs"
+    for part in train:$train_set valid:dev; do
+        kind=${part%:*} part=${part#*:}
+        echo "--${kind}_data_path_and_name_and_type $dumpdir/raw/$part/wav.scp,speech,sound"
+        echo "--${kind}_data_path_and_name_and_type $ali/$part/pdf_ids,pdf_ids,text_int"
+    done
+}
+
+if doing 10 && [ -n "$schemes" ]; then
+    log "stage 10: statistics"
+    for part in $train_set dev; do
+        # What could not be aligned is left out by not being listed.
+        awk 'NR == FNR { aligned[$1]; next } $1 in aligned' "$ali/$part/pdf_ids" \
+            "$dumpdir/raw/$part/utt2num_samples" > "$ali/$part/utt2num_samples"
+    done
+    if up_to_date "$stats/train/feats_stats.npz" "$ali/$train_set/pdf_ids" "$ali/dev/pdf_ids"; then
+        log "$stats: there already"
+    else
+        # shellcheck disable=SC2046,SC2086
+        logged $train_cmd "$stats/stats.log" $python -m espnet_quant4.bin.hybrid_train \
+            --collect_stats true --ngpu 0 --config "$hybrid_config" --normalize none \
+            --batch_type unsorted --batch_size 8 --output_dir "$stats" $(data_options "$ali") \
+            --train_shape_file "$ali/$train_set/utt2num_samples" \
+            --valid_shape_file "$ali/dev/utt2num_samples"
+    fi
+fi
+
+# What all trainings have in common, on the alignment that is $training_ali.
+training_ali=$ali
+train_options() {
+    local config=$1 output=$2 part
+    echo "--seed $seed --config $config --output_dir $output --ngpu $ngpu"
+    echo "--normalize global_mvn --normalize_conf stats_file=$stats/train/feats_stats.npz"
+    for part in train valid; do echo "--${part}_shape_file $stats/$part/speech_shape"; done
+    data_options "$training_ali"
+}
+
+# Trains with ESPnet and resumes what was interrupted: train CONFIG OUTPUT OPTION...
+train() {
+    local config=$1 output=$2
+    shift 2
+    if [ -e "$output/$inference_model" ]; then log "$output: trained already"; return 0; fi
+    log "$output: training (log: $output/train.log)"
+    # shellcheck disable=SC2046,SC2086
+    logged $train_cmd "$output/train.log" $python -m espnet_quant4.bin.hybrid_train \
+        $(train_options "$config" "$output") --resume true "$@" $hybrid_args
+}
+
+if doing 11 && [ -n "$schemes" ]; then
+    log "stage 11: training"
+    start=()
+    if [ "$realign" = true ]; then
+        first=$expdir/hybrid_before_realignment
+        train "$hybrid_config" "$first"
+        network_prior "$first"
+        for part in $train_set dev; do
+            network_scores "$first" emulated "$first/align/$part" "$part"
+            gmm realign "${first}_ali/$part" "$first/align/$part/scores.scp" \
+                --data "$dumpdir/raw/$part" --model "$ali/$part" \
+                --scores "$first/align/$part/scores.scp"
+        done
+        training_ali=${first}_ali
+        start=(--init_param "$first/$inference_model")
+    fi
+    if [ "$criterion" = lfmmi ]; then
+        frames=$expdir/hybrid_before_lfmmi
+        train "$hybrid_config" "$frames" "${start[@]}"
+        start=(--init_param "$frames/$inference_model")
+        train "$lfmmi_config" "$fp32" "${start[@]}"
+    else
+        train "$hybrid_config" "$fp32" "${start[@]}"
+    fi
+    args=$hybrid_args quantize "$expdir/hybrid" \
+        "espnet_quant4.bin.main calibrate --task hybrid" espnet_quant4.bin.hybrid_train
+    for scheme in $schemes; do network_prior "$expdir/hybrid_$(system_of "$scheme")"; done
+fi
+
+if doing 12; then
+    log "stage 12: decoding"
+    if [ "$decode_gmm" = true ]; then
+        for part in $parts; do gmm_scores "$triphone/$inference_name/$part" "$part"; done
+        search "$triphone/$inference_name"
+    fi
+    for scheme in $schemes; do
+        system=$(system_of "$scheme")
+        output=$expdir/hybrid_$system
+        for inference in $(inferences_of "$system"); do
+            folder=$output/$inference_name
+            [ "$inference" = int4 ] && folder+=_int4
+            for part in $parts; do network_scores "$output" "$inference" "$folder/$part" "$part"; done
+            search "$folder"
+        done
+    done
+fi
+
+if doing 13; then
+    log "stage 13: scoring"
+    systems=()
+    for scheme in $schemes; do systems+=("$expdir/hybrid_$(system_of "$scheme")"); done
+    [ "$decode_gmm" = true ] && systems+=(--gmm "$triphone")
+    # shellcheck disable=SC2086
+    $python -m espnet_quant4.bin.hybrid_results --systems "${systems[@]}" --parts $test_sets \
+        --dumpdir "$dumpdir/raw" --inference "$inference_name" --model "$inference_model" \
+        --output "$results"
+fi
+
+if doing 14; then
+    log "stage 14: packing"
+    for scheme in $schemes; do
+        output=$expdir/hybrid_$(system_of "$scheme")
+        $python -m espnet_quant4.bin.hybrid_pack --hybrid_train_config "$output/config.yaml" \
+            --hybrid_model_file "$output/$inference_model" --log_prior "$output/log_prior" \
+            --outpath "$output/model.zip"
+    done
+fi

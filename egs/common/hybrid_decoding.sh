@@ -1,0 +1,92 @@
+# Scores and search of the hybrid recipes. Sourced by hybrid.sh, whose options these functions read.
+
+inference_name=$(basename "${inference_config%.yaml}")
+# dev is decoded in any case: scales are chosen there.
+parts=$(printf '%s\n' dev $test_sets | awk '!seen[$0]++')
+
+# What a network subtracts from its log posteriors, from the alignment that it was trained on.
+network_prior() {
+    local system=$1 counts=$training_ali/$train_set/pdf_counts
+    if up_to_date "$system/log_prior" "$counts"; then return 0; fi
+    logged $train_cmd "$system/hybrid_prior.log" $python -m espnet_quant4.bin.hybrid_prior \
+        --pdf_counts "$counts" --output "$system/log_prior"
+}
+
+# Scores of a part by a trained system: network_scores SYSTEM INFERENCE FOLDER PART
+network_scores() {
+    local system=$1 inference=$2 folder=$3 part=$4 list=$dumpdir/raw/$4/wav.scp
+    local model=$1/$inference_model jobs job options
+    options=(--hybrid_train_config "$system/config.yaml" --hybrid_model_file "$model")
+    options+=(--log_prior "$system/log_prior")
+    if [ "$inference" = int4 ]; then
+        if ! up_to_date "$system/model.int4" "$model" "$system/log_prior"; then
+            $python -m espnet_quant4.bin.main convert "${options[@]}" --output "$system/model.int4"
+        fi
+        options=(--int4_file "$system/model.int4")
+    fi
+    if up_to_date "$folder/scores.scp" "$model" "$system/log_prior" "$inference_config" "$list"; then
+        log "$folder: scored already"
+        return 0
+    fi
+    log "$folder: $(wc -l < "$list") utterances"
+    jobs=$(split_keys "$list" "$folder")
+    # One thread a job: the jobs are the parallel part.
+    # shellcheck disable=SC2086
+    OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
+        logged $decode_cmd JOB=1:"$jobs" "$folder/logdir/hybrid_inference.JOB.log" $python \
+        -m espnet_quant4.bin.hybrid_inference --ngpu 0 --config "$inference_config" \
+        --data_path_and_name_and_type "$list,speech,sound" \
+        --key_file "$folder/logdir/keys.JOB.scp" "${options[@]}" \
+        --output_dir "$folder/logdir/output.JOB"
+    join_scores "$folder" "$jobs"
+}
+
+# Scores of a part by the GMM: gmm_scores FOLDER PART
+gmm_scores() {
+    local folder=$1 data=$dumpdir/raw/$2
+    if up_to_date "$folder/scores.scp" "$triphone/final.mdl" "$data/wav.scp"; then
+        log "$folder: scored already"
+        return 0
+    fi
+    rm -f "$folder/logdir/output.1/scores.scp"   # hybrid_gmm goes by it
+    # shellcheck disable=SC2086
+    logged $decode_cmd "$folder/logdir/hybrid_gmm.log" $python -m espnet_quant4.bin.hybrid_gmm \
+        scores --data "$data" --model "$triphone" --output "$folder/logdir/output.1"
+    join_scores "$folder" 1
+}
+
+# Makes one index of the scores of all jobs, which are kept apart for the search.
+join_scores() {
+    local folder=$1 jobs=$2 job
+    for job in $(seq "$jobs"); do cat "$folder/logdir/output.$job/scores.scp"; done |
+        sort > "$folder/scores.scp.part"
+    echo "$jobs" > "$folder/num_jobs"
+    mv "$folder/scores.scp.part" "$folder/scores.scp"
+}
+
+# Searches the graph with the scores of all parts, and chooses scales on dev: search FOLDER. What was
+# searched with the same scores, graph and options is kept by hybrid_decode itself.
+search() {
+    local system=$1 part folder jobs choice
+    for part in $parts; do
+        folder=$system/$part
+        jobs=$(cat "$folder/num_jobs")
+        log "$folder: search"
+        # shellcheck disable=SC2086
+        OMP_NUM_THREADS=1 logged $decode_cmd JOB=1:"$jobs" "$folder/logdir/hybrid_decode.JOB.log" \
+            $python -m espnet_quant4.bin.hybrid_decode --graph "$graph" \
+            --scores "$folder/logdir/output.JOB/scores.scp" \
+            --output "$folder/logdir/search.JOB" --acoustic_scale "$acoustic_scale" \
+            --nbest "$nbest" $decode_args
+        choice=(--tuned "$system/dev/tuned.json")
+        if [ "$part" = dev ]; then
+            # shellcheck disable=SC2206
+            choice=(--tune_on "$dumpdir/raw/dev/text" --lm_scale $lm_scales
+                --word_insertion_penalty $word_insertion_penalties)
+        fi
+        # shellcheck disable=SC2046,SC2086
+        logged $decode_cmd "$folder/logdir/hybrid_rescore.log" $python \
+            -m espnet_quant4.bin.hybrid_rescore $rescore_args "${choice[@]}" \
+            --output "$folder" --nbest $(seq -f "$folder/logdir/search.%g/nbest" "$jobs")
+    done
+}

@@ -1,0 +1,152 @@
+"""The table of a hybrid recipe's experiments: the GMM, the network in float and in 4 bits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_quant4.report.results import describe_model, score_texts, write_score
+
+# What was chosen on the development part, for all parts.
+TUNED = Path("dev", "tuned.json")
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "system": "System",
+    "seed": "Seed",
+    "part": "Part",
+    "bits": "Bits",
+    "inference": "Inference",
+    "wer": "WER %",
+    "words": "Words",
+    "substitutions": "Sub",
+    "deletions": "Del",
+    "insertions": "Ins",
+    "lm_scale": "LM scale",
+    "word_insertion_penalty": "Penalty",
+    "size": "Size MB",
+    "rtf_acoustic": "RTF net",
+    "rtf_search": "RTF search",
+}
+
+
+def collect(
+    systems: Sequence[Path],
+    parts: Sequence[str],
+    dumpdir: Path,
+    inference: str,
+    model: str,
+    gmm: Path | None = None,
+) -> list[Row]:
+    """Return one entry for each system, inference and decoded part; writes alignments beside each.
+
+    A quantized system is scored in float (``emulated``), on codes (``int4``, in a folder of that
+    ending, beside which lies ``model.int4``), or both.
+
+    Args:
+        systems: experiment folders, such as ``exp/hybrid_tailored``.
+        parts: decoded parts, such as ``test``.
+        dumpdir: folder of the parts' data folders.
+        inference: name of the decoding configuration.
+        model: file name of the checkpoint that was decoded.
+        gmm: folder of the GMM that made the alignments, where it was decoded too.
+
+    Raises:
+        ScoringError, FileNotFoundError: where a part was not decoded, or not as a whole.
+    """
+    from espnet_quant4.hybrid.task import HybridTask
+
+    rows: list[Row] = []
+    if gmm is not None:
+        rows += _rows(gmm / inference, parts, dumpdir, {**describe_gmm(gmm), "inference": "float"})
+    for system in systems:
+        description = {
+            "system": system.name.removeprefix("hybrid_"),
+            **describe_model(system, model, HybridTask),
+        }
+        quantized = description["weight_bits"] < 32
+        kinds = {"emulated" if quantized else "float": inference}
+        if quantized:
+            kinds["int4"] = f"{inference}_int4"
+        # A recipe may leave out one of the two.
+        found = {kind: name for kind, name in kinds.items() if (system / name).is_dir()}
+        for kind, name in (found or kinds).items():
+            own = {**description, "inference": kind}
+            if kind == "int4":
+                own["size_bytes"] = (system / "model.int4").stat().st_size
+            rows += _rows(system / name, parts, dumpdir, own)
+    return rows
+
+
+def describe_gmm(folder: Path) -> Row:
+    """Return sizes of a GMM, from its ``final.mdl`` in Kaldi's text form: means, variances, weights."""
+    text = (folder / "final.mdl").read_text(encoding="ascii")
+    dimension = re.search(r"<DIMENSION>\s+(\d+)", text)
+    weights = re.findall(r"<WEIGHTS>\s+\[([^]]*)\]", text)
+    if dimension is None or not weights:
+        raise FileNotFoundError(
+            f"{folder}/final.mdl: no GMM in Kaldi's text form; train it: stage 8"
+        )
+    gaussians = sum(len(values.split()) for values in weights)
+    parameters = gaussians * (2 * int(dimension[1]) + 1)
+    return {
+        "system": "gmm",
+        "seed": None,
+        "bits": "W32A32",
+        "weight_bits": 32.0,
+        "size_bytes": 4 * parameters,
+        "float32_bytes": 4 * parameters,
+        "parameters": parameters,
+        "pdfs": len(weights),
+    }
+
+
+def _rows(folder: Path, parts: Sequence[str], dumpdir: Path, description: Row) -> list[Row]:
+    return [
+        {**description, "part": part, **_decoded_part(folder / part, dumpdir / part)}
+        for part in parts
+    ]
+
+
+def _decoded_part(folder: Path, data: Path) -> Row:
+    """Score one decoded part and write its alignments beside it."""
+    scores = score_texts(data / "text", folder / "text")
+    for rate, result in scores.items():
+        write_score(folder / f"score_{rate}", result)
+    words = scores["wer"].total
+    # By number, for a run with more jobs may have left its own.
+    jobs = range(1, 1 + int((folder / "num_jobs").read_text(encoding="ascii")))
+    acoustic, audio = real_time_factor(folder / f"logdir/output.{job}/seconds" for job in jobs)
+    search, _ = real_time_factor(folder / f"logdir/search.{job}/seconds" for job in jobs)
+    return {
+        "wer": round(words.error_rate, 2),
+        "cer": round(scores["cer"].total.error_rate, 2),
+        "ser": round(words.sentence_error_rate, 2),
+        "words": words.words,
+        "correct": words.correct,
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "utterances": words.sentences,
+        **json.loads((folder.parent / TUNED).read_text(encoding="utf-8")),
+        "audio_seconds": round(audio, 1) if audio else None,
+        "rtf_acoustic": acoustic,
+        "rtf_search": search,
+    }
+
+
+def real_time_factor(files: Iterable[Path]) -> tuple[float | None, float]:
+    """Return (seconds spent a second of speech, seconds of speech) over files that hold both.
+
+    None where there is no speech, as where a step does not write such a file.
+    """
+    spent = speech = 0.0
+    for path in files:
+        if path.is_file():
+            seconds = [float(value) for value in path.read_text(encoding="ascii").split()]
+            spent, speech = spent + seconds[0], speech + seconds[1]
+    return (round(spent / speech, 4) if speech else None), speech
