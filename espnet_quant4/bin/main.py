@@ -18,6 +18,11 @@ COMMANDS = {
     "transcribe": ("transcribe", "recognize recordings with an INT4 file"),
     "score": ("score", "count word and character errors, as sclite does"),
     "results": ("results", "make the table of results of a recipe's experiments"),
+    "hybrid-lm": ("hybrid_lm", "estimate an n-gram language model from transcripts"),
+    "hybrid-graph": ("hybrid_graph", "build a hybrid system's decoding graph HCLG"),
+    "hybrid-import": ("hybrid_import", "take alignments or a graph from your own Kaldi"),
+    "hybrid-decode": ("hybrid_decode", "search a graph with an acoustic model's scores"),
+    "hybrid-rescore": ("hybrid_rescore", "choose from n-best lists, tuned on a dev part"),
 }
 
 
