@@ -164,7 +164,7 @@ def _write(
     write_nbest(output / "nbest", entries, options.acoustic_scale)
     write_lines(output / "partial.txt", partial)
     write_lines(output / "failed.txt", (f"{u} {why}" for u, why in failed.items()))
-    write_lines(output / "seconds", [f"{summary.seconds:.3f} {summary.audio_seconds:.2f}"])
+    write_lines(output / "seconds", [f"{summary.seconds:.6f} {summary.audio_seconds:.2f}"])
     write_text(
         output / "text", {u: ranked[0].words if ranked else () for u, ranked in entries.items()}
     )
