@@ -35,6 +35,9 @@ def frame_targets(
         ValueError: where ids and frames differ by more than ``LARGEST_DIFFERENCE``, and for an id
             that is no output of the network.
     """
+    if utterances is not None and len(utterances) != len(pdf_ids):
+        # Under DataParallel each part of a batch gets the names of all.
+        utterances = None
     frame_lengths = frame_lengths.to(pdf_ids.device)
     pdf_ids_lengths = pdf_ids_lengths.to(pdf_ids.device)
     difference = (pdf_ids_lengths - frame_lengths).abs()
@@ -71,6 +74,4 @@ def _check_range(
 
 
 def _name(position: int, utterances: Sequence[str] | None) -> str:
-    if utterances is None or position >= len(utterances):
-        return f"batch position {position}"
-    return str(utterances[position])
+    return f"batch position {position}" if utterances is None else str(utterances[position])

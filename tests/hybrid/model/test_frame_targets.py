@@ -19,8 +19,10 @@ def test_too_large_a_difference_names_the_utterance(ids: int, frames: int) -> No
         frame_targets(
             pdf_ids, torch.tensor([5, ids]), torch.tensor([5, frames]), 4, ["an41", "an42"]
         )
-    with pytest.raises(ValueError, match="batch position 1 has"):
-        frame_targets(pdf_ids, torch.tensor([5, ids]), torch.tensor([5, frames]), 4)
+    # Without names, and with names that are not this batch's.
+    for names in (None, ["an41", "an42", "an43"]):
+        with pytest.raises(ValueError, match="batch position 1 has"):
+            frame_targets(pdf_ids, torch.tensor([5, ids]), torch.tensor([5, frames]), 4, names)
 
 
 @pytest.mark.parametrize("wrong", [4, -1, 99])
