@@ -31,8 +31,10 @@ mono_args=""           # further options for hybrid_gmm mono, such as "--gaussia
 triphone_args=""       # further options for hybrid_gmm triphone
 leaves=400             # most tied states
 gaussians=4000         # of the triphone model
-kaldi_ali=             # folder of ali.*.gz, final.mdl, tree of your own Kaldi, instead of stages 7 to 9
-graph=                 # folder of HCLG.fst, words.txt of your own Kaldi, instead of the one built here
+kaldi_ali=             # folder of ali.*.gz, final.mdl, tree of your own Kaldi, instead of stages 5 to 8
+kaldi_ali_dev=         # that of dev, if another
+import_args=""         # further options for hybrid_import alignments, such as "--snip_edges false"
+graph=                 # folder of HCLG.fst, words.txt, phones.txt of your own Kaldi for that tree
 # Training
 schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (name or file); "": GMM only
 hybrid_config=conf/train_hybrid_fp32.yaml
@@ -41,17 +43,19 @@ hybrid_args=""         # further options for every training, such as "--max_epoc
 qat_args=""            # further options for quantization-aware training
 criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy
 lfmmi_config=conf/train_hybrid_lfmmi.yaml
+denominator_args=""    # further options for hybrid_denominator, such as "--order 3"
 realign=false          # true: align once more, with the FP32 network, and train it again
 calibration_batches=16
 # Decoding
-inference_config=conf/decode_hybrid.yaml
+inference_config=      # default conf/decode_hybrid.yaml, after lfmmi conf/decode_hybrid_lfmmi.yaml
 inference_model=valid.loss.ave.pth
 inferences="emulated int4"   # how quantized systems are scored: in float, or on 4-bit codes
 decode_gmm=true        # false: leave the GMM out of the table
-acoustic_scale=0.1     # of the search
-nbest=100              # word sequences an utterance, of which dev chooses:
-lm_scales="10 12 8 14 6 17 5"          # Kaldi's LMWT, tried on dev; of equals the first is taken
-word_insertion_penalties="0 0.5 1 -0.5"                # likewise
+nbest=100              # word sequences an utterance, of which dev chooses
+acoustic_scale=        # of the search; default 0.1, after lfmmi 1
+lm_scales=             # Kaldi's LMWT, tried on dev, of equals the first is taken; default 5 to 17, or
+                       # 0.5 to 3 after lfmmi
+word_insertion_penalties="0 0.5 1 -0.5"     # likewise
 decode_args=""         # further options for hybrid_decode, such as "--beam 11"
 rescore_args=""        # and for hybrid_rescore, such as "--lm_rescore 3gram.arpa --old_lm 2gram.arpa"
 test_sets="dev test"
@@ -73,6 +77,14 @@ if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then
     echo "run.sh: --kaldi_ali $kaldi_ali wants the graph of the same tree too: --graph DIR" >&2
     exit 2
 fi
+if [ -n "$graph" ] && [ -z "$kaldi_ali" ]; then
+    echo "run.sh: --graph $graph is for the tree of alignments: --kaldi_ali DIR" >&2
+    exit 2
+fi
+if [ -n "$kaldi_ali" ] && [ "$realign" = true ]; then
+    echo "run.sh: --realign true wants this recipe's lexicon and tree; not with --kaldi_ali" >&2
+    exit 2
+fi
 case " $schemes " in *" fp32 "*|"  ") ;; *)
     echo "run.sh: --schemes $schemes: every system starts from fp32; add it" >&2; exit 2 ;;
 esac
@@ -87,11 +99,16 @@ mono=$expdir/mono
 triphone=$expdir/tri1
 ali=$expdir/tri1_ali
 stats=$expdir/hybrid_stats
-fp32=$expdir/hybrid_fp32
 results=${results:-$expdir/results.json}
-[ -n "$kaldi_ali" ] && ali=$expdir/kaldi_ali decode_gmm=false
-own_graph=$([ -n "$graph" ] && echo true || echo false)
-graph=${graph:-$triphone/graph}
+kaldi_graph=$graph
+graph=$triphone/graph
+[ -n "$kaldi_ali" ] && ali=$expdir/kaldi_ali graph=$expdir/kaldi_graph decode_gmm=false
+if [ "$criterion" = lfmmi ]; then
+    inference_config=${inference_config:-conf/decode_hybrid_lfmmi.yaml}
+    acoustic_scale=${acoustic_scale:-1} lm_scales=${lm_scales:-1 1.25 0.8 1.5 2 0.65 0.5 3}
+else
+    inference_config=${inference_config:-conf/decode_hybrid.yaml}
+fi
 
 # Whether a file is there and none of the others is newer: up_to_date FILE INPUT...
 up_to_date() {
@@ -115,6 +132,20 @@ gmm() {
         --output "$output" --lang "$lang" "$@"
 }
 
+# Takes the alignment of a part from the user's own Kaldi.
+import_alignment() {
+    local part=$1 source=$kaldi_ali
+    [ "$part" = dev ] && source=${kaldi_ali_dev:-$kaldi_ali}
+    if up_to_date "$ali/$part/pdf_ids" "$kaldi_ali/final.mdl" "$dumpdir/raw/$part/text"; then
+        log "$ali/$part: there already"
+        return 0
+    fi
+    # shellcheck disable=SC2086
+    $python -m espnet_quant4.bin.hybrid_import alignments --ali "$source" --model "$kaldi_ali" \
+        --data "$dumpdir/raw/$part" --output "$ali/$part" $import_args
+}
+
+. "$common/hybrid_training.sh"
 . "$common/hybrid_decoding.sh"
 
 prepare_data
@@ -131,7 +162,7 @@ if doing 5 && [ -z "$kaldi_ali" ]; then
     fi
 fi
 
-if doing 6 && [ "$own_graph" = false ]; then
+if doing 6 && [ -z "$kaldi_ali" ]; then
     log "stage 6: language model"
     if up_to_date "$lm" "$text" "$lang/words.txt"; then log "$lm: there already"
     else
@@ -154,36 +185,29 @@ if doing 8 && [ -z "$kaldi_ali" ]; then
     # shellcheck disable=SC2086
     gmm triphone "$triphone" "$mono/final.mdl" --data "$dumpdir/raw/$train_set" \
         --alignments "$mono" --leaves "$leaves" --gaussians "$gaussians" $triphone_args
-    if [ "$own_graph" = false ]; then
-        if up_to_date "$graph/HCLG.fst" "$triphone/final.mdl" "$lm" "$lang/L_disambig.fst"; then
-            log "$graph: there already"
-        else
-            # shellcheck disable=SC2086
-            logged $train_cmd "$graph/hybrid_graph.log" $python \
-                -m espnet_quant4.bin.hybrid_graph --lang "$lang" --lm "$lm" --gmm "$triphone" \
-                --output "$graph"
-        fi
+    if up_to_date "$graph/HCLG.fst" "$triphone/final.mdl" "$lm" "$lang/L_disambig.fst"; then
+        log "$graph: there already"
+    else
+        # shellcheck disable=SC2086
+        logged $train_cmd "$graph/hybrid_graph.log" $python -m espnet_quant4.bin.hybrid_graph \
+            --lang "$lang" --lm "$lm" --gmm "$triphone" --output "$graph"
     fi
 fi
 
 if doing 9; then
     log "stage 9: alignment"
     for part in $train_set dev; do
-        gmm align "$ali/$part" "$triphone/final.mdl $dumpdir/raw/$part/wav.scp" \
-            --data "$dumpdir/raw/$part" --model "$triphone"
+        if [ -n "$kaldi_ali" ]; then import_alignment "$part"
+        else
+            gmm align "$ali/$part" "$triphone/final.mdl $dumpdir/raw/$part/wav.scp" \
+                --data "$dumpdir/raw/$part" --model "$triphone"
+        fi
     done
+    if [ -n "$kaldi_ali" ] && ! up_to_date "$graph/HCLG.fst" "$kaldi_graph/HCLG.fst"; then
+        $python -m espnet_quant4.bin.hybrid_import graph --graph "$kaldi_graph" \
+            --model "$kaldi_ali" --output "$graph"
+    fi
 fi
-
-# All that trainings and statistics have in common: data_options ALIGNMENT.
-data_options() {
-    local ali=$1 part kind
-    echo "--num_pdfs $ali/$train_set/num_pdfs"
-    for part in train:$train_set valid:dev; do
-        kind=${part%:*} part=${part#*:}
-        echo "--${kind}_data_path_and_name_and_type $dumpdir/raw/$part/wav.scp,speech,sound"
-        echo "--${kind}_data_path_and_name_and_type $ali/$part/pdf_ids,pdf_ids,text_int"
-    done
-}
 
 if doing 10 && [ -n "$schemes" ]; then
     log "stage 10: statistics"
@@ -204,51 +228,9 @@ if doing 10 && [ -n "$schemes" ]; then
     fi
 fi
 
-# What all trainings have in common, on the alignment that is $training_ali.
-training_ali=$ali
-train_options() {
-    local config=$1 output=$2 part
-    echo "--seed $seed --config $config --output_dir $output --ngpu $ngpu"
-    echo "--normalize global_mvn --normalize_conf stats_file=$stats/train/feats_stats.npz"
-    for part in train valid; do echo "--${part}_shape_file $stats/$part/speech_shape"; done
-    data_options "$training_ali"
-}
-
-# Trains with ESPnet and resumes what was interrupted: train CONFIG OUTPUT OPTION...
-train() {
-    local config=$1 output=$2
-    shift 2
-    if [ -e "$output/$inference_model" ]; then log "$output: trained already"; return 0; fi
-    log "$output: training (log: $output/train.log)"
-    # shellcheck disable=SC2046,SC2086
-    logged $train_cmd "$output/train.log" $python -m espnet_quant4.bin.hybrid_train \
-        $(train_options "$config" "$output") --resume true "$@" $hybrid_args
-}
-
 if doing 11 && [ -n "$schemes" ]; then
     log "stage 11: training"
-    start=()
-    if [ "$realign" = true ]; then
-        first=$expdir/hybrid_before_realignment
-        train "$hybrid_config" "$first"
-        network_prior "$first"
-        for part in $train_set dev; do
-            network_scores "$first" emulated "$first/align/$part" "$part"
-            gmm realign "${first}_ali/$part" "$first/align/$part/scores.scp" \
-                --data "$dumpdir/raw/$part" --model "$ali/$part" \
-                --scores "$first/align/$part/scores.scp"
-        done
-        training_ali=${first}_ali
-        start=(--init_param "$first/$inference_model")
-    fi
-    if [ "$criterion" = lfmmi ]; then
-        frames=$expdir/hybrid_before_lfmmi
-        train "$hybrid_config" "$frames" "${start[@]}"
-        start=(--init_param "$frames/$inference_model")
-        train "$lfmmi_config" "$fp32" "${start[@]}"
-    else
-        train "$hybrid_config" "$fp32" "${start[@]}"
-    fi
+    train_float
     args=$hybrid_args quantize "$expdir/hybrid" \
         "espnet_quant4.bin.main calibrate --task hybrid" espnet_quant4.bin.hybrid_train
     for scheme in $schemes; do network_prior "$expdir/hybrid_$(system_of "$scheme")"; done
@@ -258,7 +240,7 @@ if doing 12; then
     log "stage 12: decoding"
     if [ "$decode_gmm" = true ]; then
         for part in $parts; do gmm_scores "$triphone/$inference_name/$part" "$part"; done
-        search "$triphone/$inference_name"
+        search "$triphone/$inference_name" 0.1 "$kaldi_lm_scales"
     fi
     for scheme in $schemes; do
         system=$(system_of "$scheme")
@@ -267,7 +249,7 @@ if doing 12; then
             folder=$output/$inference_name
             [ "$inference" = int4 ] && folder+=_int4
             for part in $parts; do network_scores "$output" "$inference" "$folder/$part" "$part"; done
-            search "$folder"
+            search "$folder" "${acoustic_scale:-0.1}" "${lm_scales:-$kaldi_lm_scales}"
         done
     done
 fi

@@ -64,10 +64,14 @@ join_scores() {
     mv "$folder/scores.scp.part" "$folder/scores.scp"
 }
 
-# Searches the graph with the scores of all parts, and chooses scales on dev: search FOLDER. What was
-# searched with the same scores, graph and options is kept by hybrid_decode itself.
+# Kaldi's LMWT, beginning with those that are best most often.
+kaldi_lm_scales="10 12 8 14 6 17 5"
+
+# Searches the graph with the scores of all parts, and chooses scales on dev: search FOLDER
+# ACOUSTIC_SCALE "LM_SCALE...". What was searched with the same scores, graph and options is kept by
+# hybrid_decode itself.
 search() {
-    local system=$1 part folder jobs choice
+    local system=$1 acoustic_scale=$2 lm_scales=$3 part folder jobs choice
     for part in $parts; do
         folder=$system/$part
         jobs=$(cat "$folder/num_jobs")
@@ -75,7 +79,7 @@ search() {
         # shellcheck disable=SC2086
         OMP_NUM_THREADS=1 logged $decode_cmd JOB=1:"$jobs" "$folder/logdir/hybrid_decode.JOB.log" \
             $python -m espnet_quant4.bin.hybrid_decode --graph "$graph" \
-            --scores "$folder/logdir/output.JOB/scores.scp" \
+            --tree "$ali/$train_set/tree" --scores "$folder/logdir/output.JOB/scores.scp" \
             --output "$folder/logdir/search.JOB" --acoustic_scale "$acoustic_scale" \
             --nbest "$nbest" $decode_args
         choice=(--tuned "$system/dev/tuned.json")

@@ -51,6 +51,10 @@ class Recipe:
             for name, text in tables.items():
                 (recordings / part / name).write_text(text)
         self.script(folder / "local" / "data.sh", f'mkdir -p data; cp -rp "{recordings}"/* data')
+        dictionary = recordings / "local" / "dict"
+        dictionary.mkdir(parents=True)
+        (dictionary / "lexicon.txt").write_text("ab A B\nc C\n")
+        (folder / "conf" / "decode_hybrid.yaml").write_text("")
 
     def script(self, path, text):
         path.write_text(f"#!/bin/bash\n{text}\n")
