@@ -45,6 +45,7 @@ criterion=ce           # ce, or lfmmi: sequence training from the model of frame
 lfmmi_config=conf/train_hybrid_lfmmi.yaml
 denominator_args=""    # further options for hybrid_denominator, such as "--order 3"
 realign=false          # true: align once more, with the FP32 network, and train it again
+feats_normalize=utterance_mvn         # or global_mvn
 calibration_batches=16
 # Decoding
 inference_config=      # default conf/decode_hybrid.yaml, after lfmmi conf/decode_hybrid_lfmmi.yaml
@@ -71,6 +72,7 @@ Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
 . "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 parse_options "$@"
 one_of criterion ce lfmmi
+one_of feats_normalize utterance_mvn global_mvn
 one_of realign true false
 one_of decode_gmm true false
 if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then

@@ -18,7 +18,10 @@ criterion_options=""
 train_options() {
     local config=$1 output=$2
     echo "--seed $seed --config $config --output_dir $output --ngpu $ngpu"
-    echo "--normalize global_mvn --normalize_conf stats_file=$stats/train/feats_stats.npz"
+    echo "--normalize $feats_normalize"
+    if [ "$feats_normalize" = global_mvn ]; then
+        echo "--normalize_conf stats_file=$stats/train/feats_stats.npz"
+    fi
     echo "--train_shape_file $training_ali/$train_set/speech_shape"
     echo "--valid_shape_file $training_ali/dev/speech_shape"
     echo "$criterion_options"
