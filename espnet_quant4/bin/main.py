@@ -18,6 +18,8 @@ COMMANDS = {
     "transcribe": ("transcribe", "recognize recordings with an INT4 file"),
     "score": ("score", "count word and character errors, as sclite does"),
     "results": ("results", "make the table of results of a recipe's experiments"),
+    "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
+    "hybrid-gmm": ("hybrid_gmm", "train a GMM-HMM, align and score with it"),
     "hybrid-lm": ("hybrid_lm", "estimate an n-gram language model from transcripts"),
     "hybrid-graph": ("hybrid_graph", "build a hybrid system's decoding graph HCLG"),
     "hybrid-import": ("hybrid_import", "take alignments or a graph from your own Kaldi"),
