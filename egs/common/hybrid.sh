@@ -41,10 +41,12 @@ hybrid_config=conf/train_hybrid_fp32.yaml
 qat_config=conf/train_hybrid_qat.yaml
 hybrid_args=""         # further options for every training, such as "--max_epoch 1"
 qat_args=""            # further options for quantization-aware training
-criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy
+criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy; its systems
+                       # are EXPDIR/hybrid_lfmmi_SCHEME, beside the others
 lfmmi_config=conf/train_hybrid_lfmmi.yaml
 denominator_args=""    # further options for hybrid_denominator, such as "--order 3"
-realign=false          # true: align once more, with the FP32 network, and train it again
+realign=false          # true: align once more, with the FP32 network, and train it again, as
+                       # EXPDIR/hybrid_realigned_SCHEME
 feats_normalize=utterance_mvn         # or global_mvn
 calibration_batches=16
 # Decoding
@@ -60,7 +62,7 @@ word_insertion_penalties="0 0.5 1 -0.5"     # likewise
 decode_args=""         # further options for hybrid_decode, such as "--beam 11"
 rescore_args=""        # and for hybrid_rescore, such as "--lm_rescore 3gram.arpa --old_lm 2gram.arpa"
 test_sets="dev test"
-results=               # results table as JSON; default EXPDIR/results.json
+results=               # results table as JSON; default EXPDIR/results.json, or EXPDIR/results_lfmmi.json...
 
 help="Usage: ./run.sh [--OPTION VALUE]...
 Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
@@ -101,7 +103,6 @@ mono=$expdir/mono
 triphone=$expdir/tri1
 ali=$expdir/tri1_ali
 stats=$expdir/hybrid_stats
-results=${results:-$expdir/results.json}
 kaldi_graph=$graph
 graph=$triphone/graph
 [ -n "$kaldi_ali" ] && ali=$expdir/kaldi_ali graph=$expdir/kaldi_graph decode_gmm=false
@@ -233,9 +234,9 @@ fi
 if doing 11 && [ -n "$schemes" ]; then
     log "stage 11: training"
     train_float
-    args=$hybrid_args quantize "$expdir/hybrid" \
+    args=$hybrid_args quantize "$prefix" \
         "espnet_quant4.bin.main calibrate --task hybrid" espnet_quant4.bin.hybrid_train
-    for scheme in $schemes; do network_prior "$expdir/hybrid_$(system_of "$scheme")"; done
+    for scheme in $schemes; do network_prior "${prefix}_$(system_of "$scheme")"; done
 fi
 
 if doing 12; then
@@ -246,7 +247,7 @@ if doing 12; then
     fi
     for scheme in $schemes; do
         system=$(system_of "$scheme")
-        output=$expdir/hybrid_$system
+        output=${prefix}_$system
         for inference in $(inferences_of "$system"); do
             folder=$output/$inference_name
             [ "$inference" = int4 ] && folder+=_int4
@@ -259,7 +260,7 @@ fi
 if doing 13; then
     log "stage 13: scoring"
     systems=()
-    for scheme in $schemes; do systems+=("$expdir/hybrid_$(system_of "$scheme")"); done
+    for scheme in $schemes; do systems+=("${prefix}_$(system_of "$scheme")"); done
     [ "$decode_gmm" = true ] && systems+=(--gmm "$triphone")
     # shellcheck disable=SC2086
     $python -m espnet_quant4.bin.hybrid_results --systems "${systems[@]}" --parts $test_sets \
@@ -270,7 +271,7 @@ fi
 if doing 14; then
     log "stage 14: packing"
     for scheme in $schemes; do
-        output=$expdir/hybrid_$(system_of "$scheme")
+        output=${prefix}_$(system_of "$scheme")
         $python -m espnet_quant4.bin.hybrid_pack --hybrid_train_config "$output/config.yaml" \
             --hybrid_model_file "$output/$inference_model" --log_prior "$output/log_prior" \
             --outpath "$output/model.zip"

@@ -11,9 +11,14 @@ data_options() {
     done
 }
 
+# Experiments are PREFIX_SYSTEM.
+prefix=$expdir/hybrid
+[ "$realign" = true ] && prefix+=_realigned
+[ "$criterion" = lfmmi ] && prefix+=_lfmmi
+results=${results:-$expdir/results${prefix#"$expdir/hybrid"}.json}
+
 # What all trainings have in common, on the alignment that is $training_ali.
 training_ali=$ali
-den=$expdir/lfmmi/den.fst
 criterion_options=""
 train_options() {
     local config=$1 output=$2
@@ -49,38 +54,37 @@ list_aligned() {
     done
 }
 
-# Trains the FP32 system: on the GMM's alignment by frame cross-entropy, then, where that is asked for,
-# on the network's own alignment, then on sequences. Leaves its alignment in $training_ali.
+# Trains the FP32 system: on the GMM's alignment by frame cross-entropy; then, where that is asked for,
+# on the network's own alignment; then on sequences. Leaves its alignment in $training_ali, and the
+# options of its criterion, with which quantization-aware training goes on.
 train_float() {
-    local config=$hybrid_config start=() first frames part
+    local config=$hybrid_config fp32=$expdir/hybrid_fp32 start part
     list_aligned
+    train "$config" "$fp32"
     if [ "$realign" = true ]; then
-        first=$expdir/hybrid_before_realignment
-        train "$config" "$first"
-        network_prior "$first"
+        start=$fp32 fp32=$expdir/hybrid_realigned_fp32
+        network_prior "$start"
+        training_ali=$expdir/hybrid_realigned_ali
         for part in $train_set dev; do
-            network_scores "$first" emulated "$first/align/$part" "$part"
-            gmm realign "${first}_ali/$part" "$first/align/$part/scores.scp" \
+            network_scores "$start" emulated "$start/align/$part" "$part"
+            gmm realign "$training_ali/$part" "$start/align/$part/scores.scp" \
                 --data "$dumpdir/raw/$part" --model "$ali/$part" \
-                --scores "$first/align/$part/scores.scp"
+                --scores "$start/align/$part/scores.scp"
         done
-        training_ali=${first}_ali
         list_aligned
-        start=(--init_param "$first/$inference_model")
+        train "$config" "$fp32" --init_param "$start/$inference_model"
     fi
     if [ "$criterion" = lfmmi ]; then
-        frames=$expdir/hybrid_before_lfmmi
-        train "$config" "$frames" "${start[@]}"
-        if ! up_to_date "$den" "$training_ali/$train_set/pdf_ids"; then
+        start=$fp32 fp32=${prefix}_fp32
+        if ! up_to_date "${prefix}_den.fst" "$training_ali/$train_set/pdf_ids"; then
             # shellcheck disable=SC2086
-            logged $train_cmd "$expdir/lfmmi/hybrid_denominator.log" $python \
+            logged $train_cmd "$fp32/hybrid_denominator.log" $python \
                 -m espnet_quant4.bin.hybrid_denominator --pdf_ids "$training_ali/$train_set/pdf_ids" \
-                --num_pdfs "$training_ali/$train_set/num_pdfs" --output "$den" $denominator_args
+                --num_pdfs "$training_ali/$train_set/num_pdfs" --output "${prefix}_den.fst" \
+                $denominator_args
         fi
-        # Quantization-aware training goes on with the same criterion.
-        criterion_options="--model_conf criterion=lfmmi --model_conf lfmmi_conf.denominator=$den"
-        config=$lfmmi_config
-        start=(--init_param "$frames/$inference_model")
+        criterion_options="--model_conf criterion=lfmmi
+            --model_conf lfmmi_conf.denominator=${prefix}_den.fst"
+        train "$lfmmi_config" "$fp32" --init_param "$start/$inference_model"
     fi
-    train "$config" "$expdir/hybrid_fp32" "${start[@]}"
 }

@@ -141,7 +141,7 @@ def main():
         else:
             runpy.run_path(words[0], run_name="__main__")
         return
-    options = parse(rest) if command != "results" else {"rest": rest}
+    options = parse(rest)
     with open(os.environ["FAKE_CALLS"], "a") as calls:
         calls.write(json.dumps([command, options]) + "\n")
     if command in globals():

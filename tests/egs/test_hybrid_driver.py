@@ -137,9 +137,9 @@ def test_new_transcripts_make_all_of_it_anew(recipe):
 def test_what_cannot_be_aligned_is_not_trained_on(recipe):
     done = recipe.run(*LITTLE, "--realign", "true")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert names(recipe.calls) == ["hybrid_stats", "hybrid_before_realignment", "hybrid_fp32"]
+    assert names(recipe.calls) == ["hybrid_stats", "hybrid_fp32", "hybrid_realigned_fp32"]
     first, second = of(recipe.calls, "hybrid_train")[1:]
-    assert second["init_param"] == ["exp/hybrid_before_realignment/valid.loss.ave.pth"]
+    assert second["init_param"] == ["exp/hybrid_fp32/valid.loss.ave.pth"]
     listed = [
         (recipe.folder / o["train_shape_file"][0]).read_text().split()[::2] for o in (first, second)
     ]
@@ -147,7 +147,7 @@ def test_what_cannot_be_aligned_is_not_trained_on(recipe):
     priors = [o["pdf_counts"] for o in of(recipe.calls, "hybrid_prior")]
     assert priors == [
         ["exp/tri1_ali/train/pdf_counts"],
-        ["exp/hybrid_before_realignment_ali/train/pdf_counts"],
+        ["exp/hybrid_realigned_ali/train/pdf_counts"],
     ]
 
 
@@ -157,12 +157,19 @@ def test_sequence_training_starts_from_frames_and_stays_with_its_criterion(recip
     assert done.returncode == 0, done.stdout + done.stderr
     _, frames, sequences, quantized = of(recipe.calls, "hybrid_train")
     assert "model_conf" not in frames
-    assert sequences["init_param"] == ["exp/hybrid_before_lfmmi/valid.loss.ave.pth"]
+    assert sequences["init_param"] == ["exp/hybrid_fp32/valid.loss.ave.pth"]
     assert sequences["config"] == ["conf/train_hybrid_lfmmi.yaml"]
-    lfmmi = ["criterion=lfmmi", "lfmmi_conf.denominator=exp/lfmmi/den.fst"]
+    lfmmi = ["criterion=lfmmi", "lfmmi_conf.denominator=exp/hybrid_lfmmi_den.fst"]
     assert sequences["model_conf"] == lfmmi
     assert quantized["model_conf"][:2] == lfmmi
     assert {o["acoustic_scale"][0] for o in of(recipe.calls, "hybrid_decode")} == {"1"}
+    (results,) = of(recipe.calls, "hybrid_results")
+    assert results["systems"] == ["exp/hybrid_lfmmi_fp32", "exp/hybrid_lfmmi_naive"]
+    assert results["output"] == ["exp/results_lfmmi.json"]
+    # Frame cross-entropy has its own systems beside these.
+    assert recipe.run(*LITTLE).returncode == 0
+    assert names(recipe.calls) == []
+    assert of(recipe.calls, "hybrid_results")[0]["systems"] == ["exp/hybrid_fp32"]
 
 
 def test_files_of_ones_own_kaldi_stand_in_for_lexicon_and_gmm(recipe):
