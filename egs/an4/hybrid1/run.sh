@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-../../common/hybrid.sh --fs 16000 "$@"
+../../common/hybrid.sh --fs 16000 --speed_perturb_factors "0.9 1.0 1.1" "$@"

@@ -1,0 +1,133 @@
+"""AN4's hybrid recipe from nothing to the table, on a made-up corpus with tiny networks."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from egs.look_alike import write_corpus
+from egs.recipes import EGS
+
+pytest.importorskip("kaldi_hmm_gmm")
+
+RECIPE = EGS / "an4" / "hybrid1"
+TINY = {
+    "frontend_conf": {
+        "fs": "16k",
+        "n_fft": 512,
+        "win_length": 400,
+        "hop_length": 160,
+        "n_mels": 24,
+    },
+    "batch_bins": 160000,
+    "num_workers": 0,
+    "keep_nbest_models": 1,
+    "specaug": None,
+    "scheduler": None,
+}
+
+
+def write_tiny(source, target, **changes):
+    """Write a configuration of the recipe with a network of two layers of 32 cells."""
+    conf = yaml.safe_load(source.read_text())
+    conf["encoder_conf"].update(num_layers=2, hidden_size=32, output_size=32, dropout=0.0)
+    conf["model_conf"].update(bottleneck_size=32)
+    target.write_text(yaml.safe_dump({**conf, **TINY, **changes}))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Options of a run that has come to its end."""
+    folder = tmp_path_factory.mktemp("an4")
+    write_corpus(folder / "corpus")
+    for name, epochs, rate in (("fp32", 4, 0.01), ("qat", 1, 0.002)):
+        write_tiny(
+            RECIPE / "conf" / f"train_hybrid_{name}.yaml",
+            folder / f"{name}.yaml",
+            max_epoch=epochs,
+            optim_conf={"lr": rate},
+        )
+    command = [
+        *(RECIPE / "run.sh", "--python", sys.executable, "--nj", 1),
+        *("--local_data_opts", f"--an4 {folder}/corpus --downloads {folder}/downloads"),
+        *("--datadir", folder / "data", "--dumpdir", folder / "dump", "--expdir", folder / "exp"),
+        *("--speed_perturb_factors", "", "--mono_args", "--gaussians 60 --iterations 12"),
+        *("--triphone_args", "--iterations 8"),
+        *("--leaves", 40, "--gaussians", 60),
+        *("--hybrid_config", folder / "fp32.yaml", "--qat_config", folder / "qat.yaml"),
+        *("--schemes", "fp32 tailored", "--inferences", "int4", "--calibration_batches", 2),
+        *("--test_sets", "test", "--nbest", 5, "--stop_stage", 14),
+    ]
+    run(command)
+    return folder, command
+
+
+def run(command):
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_system_recognizes_most_words(finished):
+    folder, _ = finished
+    rows = json.loads((folder / "exp" / "results.json").read_text())
+    assert [(r["system"], r["part"], r["inference"]) for r in rows] == [
+        *(("gmm", "test", "float"), ("fp32", "test", "float"), ("tailored", "test", "int4")),
+    ]
+    words = (folder / "data/test/text").read_text().split()
+    for row in rows:
+        assert row["words"] == len(words) - row["utterances"]
+        # A recognizer that has learned nothing gets six words of seven wrong.
+        assert row["wer"] < 25, row
+        assert row["correct"] + row["substitutions"] + row["deletions"] == row["words"]
+        assert row["rtf_search"] > 0
+    gmm, fp32, tailored = rows
+    assert gmm["rtf_acoustic"] is None and fp32["rtf_acoustic"] > 0 and tailored["rtf_acoustic"] > 0
+    assert fp32["seed"] == tailored["seed"] == 1
+    assert tailored["bits"] == "W4A4" and tailored["size_bytes"] < fp32["size_bytes"] / 3
+    for system in ("fp32", "tailored"):
+        assert (folder / "exp" / f"hybrid_{system}" / "model.zip").stat().st_size > 10000
+
+
+@pytest.mark.slow
+def test_the_table_of_a_second_run_is_the_same(finished):
+    folder, command = finished
+    before = json.loads((folder / "exp" / "results.json").read_text())
+    shown = run([*command, "--stop_stage", 13])
+    assert "trained already" in shown and "training (log" not in shown
+    after = json.loads((folder / "exp" / "results.json").read_text())
+    assert after == before
+
+
+@pytest.mark.slow
+def test_alignments_and_graph_of_a_kaldi_give_the_same_network(finished):
+    """This recipe's own files, which are Kaldi's, stand in for those of a user."""
+    folder, command = finished
+    exp = folder / "exp"
+    run(
+        [
+            *command,
+            *("--stage", 9, "--stop_stage", 13, "--expdir", folder / "kaldi_exp"),
+            *("--kaldi_ali", exp / "tri1_ali/train", "--kaldi_ali_dev", exp / "tri1_ali/dev"),
+            *("--import_args", "--snip_edges false", "--graph", exp / "tri1/graph"),
+            *("--schemes", "fp32"),
+        ]
+    )
+    for part in ("train", "dev"):
+        ours, theirs = (
+            (folder / name / part / "pdf_ids").read_text()
+            for name in ("exp/tri1_ali", "kaldi_exp/kaldi_ali")
+        )
+        assert ours == theirs
+    (row,) = json.loads((folder / "kaldi_exp" / "results.json").read_text())
+    (same,) = [r for r in json.loads((exp / "results.json").read_text()) if r["system"] == "fp32"]
+    assert row["wer"] == same["wer"]
