@@ -47,6 +47,7 @@ lfmmi_config=conf/train_hybrid_lfmmi.yaml
 denominator_args=""    # further options for hybrid_denominator, such as "--order 3"
 realign=false          # true: align once more, with the FP32 network, and train it again, as
                        # EXPDIR/hybrid_realigned_SCHEME
+realign_config=        # of that training; default: --hybrid_config
 feats_normalize=utterance_mvn         # or global_mvn
 calibration_batches=16
 # Decoding

@@ -72,7 +72,7 @@ train_float() {
                 --scores "$start/align/$part/scores.scp"
         done
         list_aligned
-        train "$config" "$fp32" --init_param "$start/$inference_model"
+        train "${realign_config:-$config}" "$fp32" --init_param "$start/$inference_model"
     fi
     if [ "$criterion" = lfmmi ]; then
         start=$fp32 fp32=${prefix}_fp32
