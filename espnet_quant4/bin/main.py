@@ -23,8 +23,13 @@ COMMANDS = {
     "hybrid-lm": ("hybrid_lm", "estimate an n-gram language model from transcripts"),
     "hybrid-graph": ("hybrid_graph", "build a hybrid system's decoding graph HCLG"),
     "hybrid-import": ("hybrid_import", "take alignments or a graph from your own Kaldi"),
+    "hybrid-train": ("hybrid_train", "train a hybrid acoustic model"),
+    "hybrid-prior": ("hybrid_prior", "write the log prior that scores are made with"),
+    "hybrid-inference": ("hybrid_inference", "score utterances with a hybrid acoustic model"),
+    "hybrid-pack": ("hybrid_pack", "pack a hybrid acoustic model into one archive"),
     "hybrid-decode": ("hybrid_decode", "search a graph with an acoustic model's scores"),
     "hybrid-rescore": ("hybrid_rescore", "choose from n-best lists, tuned on a dev part"),
+    "hybrid-results": ("hybrid_results", "make the table of a hybrid recipe's experiments"),
 }
 
 

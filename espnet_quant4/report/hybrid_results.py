@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.report.results import describe_model, score_texts, write_score
+from espnet_quant4.report.sclite import find_sclite, score_counts
+from espnet_quant4.report.scoring import Counts
 
 # What was chosen on the development part, for all parts.
 TUNED = Path("dev", "tuned.json")
@@ -44,8 +46,10 @@ def collect(
 ) -> list[Row]:
     """Return one entry for each system, inference and decoded part; writes alignments beside each.
 
-    A quantized system is scored in float (``emulated``), on codes (``int4``, in a folder of that
-    ending, beside which lies ``model.int4``), or both.
+    Errors are counted by NIST's ``sclite`` where it is installed, and as it does otherwise.
+
+    A quantized system gets its acoustic scores in float (``emulated``), on codes (``int4``, in a
+    folder of that ending, beside which lies ``model.int4``), or both.
 
     Args:
         systems: experiment folders, such as ``exp/hybrid_tailored``.
@@ -115,16 +119,20 @@ def _rows(folder: Path, parts: Sequence[str], dumpdir: Path, description: Row) -
 def _decoded_part(folder: Path, data: Path) -> Row:
     """Score one decoded part and write its alignments beside it."""
     scores = score_texts(data / "text", folder / "text")
+    program = find_sclite()
+    totals = {}
     for rate, result in scores.items():
         write_score(folder / f"score_{rate}", result)
-    words = scores["wer"].total
+        counts = score_counts(result, program) if program else result.counts
+        totals[rate] = sum(counts.values(), Counts())
+    words = totals["wer"]
     # By number, for a run with more jobs may have left its own.
     jobs = range(1, 1 + int((folder / "num_jobs").read_text(encoding="ascii")))
     acoustic, audio = real_time_factor(folder / f"logdir/output.{job}/seconds" for job in jobs)
     search, _ = real_time_factor(folder / f"logdir/search.{job}/seconds" for job in jobs)
     return {
         "wer": round(words.error_rate, 2),
-        "cer": round(scores["cer"].total.error_rate, 2),
+        "cer": round(totals["cer"].error_rate, 2),
         "ser": round(words.sentence_error_rate, 2),
         "words": words.words,
         "correct": words.correct,
@@ -132,6 +140,7 @@ def _decoded_part(folder: Path, data: Path) -> Row:
         "deletions": words.deletions,
         "insertions": words.insertions,
         "utterances": words.sentences,
+        "scorer": "sclite" if program else "built-in",
         **json.loads((folder.parent / TUNED).read_text(encoding="utf-8")),
         "audio_seconds": round(audio, 1) if audio else None,
         "rtf_acoustic": acoustic,

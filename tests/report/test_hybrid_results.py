@@ -80,6 +80,14 @@ def test_every_system_and_inference_has_a_row(experiments):
     assert (experiments / "hybrid_naive/d_int4/test/score_wer/result.txt").is_file()
 
 
+def test_without_sclite_the_counts_are_the_same(experiments, monkeypatch):
+    before = collect(experiments)
+    monkeypatch.setattr(hybrid_results, "find_sclite", lambda: None)
+    after = collect(experiments)
+    assert {row.pop("scorer") for row in after} == {"built-in"}
+    assert [{k: v for k, v in row.items() if k != "scorer"} for row in before] == after
+
+
 def test_seconds_are_those_of_the_jobs_of_this_run(experiments):
     gmm, fp32, naive, _ = collect(experiments, gmm=experiments / "tri1")
     assert (gmm["rtf_acoustic"], gmm["rtf_search"]) == (None, 0.1)
