@@ -1,6 +1,6 @@
 """Score utterances with a hybrid acoustic model, for alignment or for search in a decoding graph.
 
-    python -m espnet_quant4.bin.hybrid_inference --hybrid_train_config EXP/config.yaml \\
+    espnet-quant4 hybrid-inference --hybrid_train_config EXP/config.yaml \\
         --hybrid_model_file EXP/valid.loss.ave.pth --log_prior EXP/log_prior \\
         --data_path_and_name_and_type DATA/wav.scp,speech,sound --output_dir OUT
 
@@ -27,7 +27,7 @@ def get_parser() -> Any:
     from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 
     parser = config_argparse.ArgumentParser(
-        prog="python -m espnet_quant4.bin.hybrid_inference",
+        prog="espnet-quant4 hybrid-inference",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Pack a hybrid acoustic model into one archive; ``espnet2.bin.pack`` for the task ``hybrid``.
 
-    python -m espnet_quant4.bin.hybrid_pack --hybrid_train_config EXP/config.yaml \\
+    espnet-quant4 hybrid-pack --hybrid_train_config EXP/config.yaml \\
         --hybrid_model_file EXP/valid.loss.ave.pth --log_prior EXP/log_prior --outpath EXP/model.zip
 
 Feature statistics that the configuration names are packed too. The archive is what
@@ -25,7 +25,7 @@ class HybridPackedContents:
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m espnet_quant4.bin.hybrid_pack",
+        prog="espnet-quant4 hybrid-pack",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

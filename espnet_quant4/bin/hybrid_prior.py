@@ -2,12 +2,12 @@
 
 From the counts of the alignment that the network was trained on:
 
-    python -m espnet_quant4.bin.hybrid_prior --pdf_counts ALI/pdf_counts --output EXP/log_prior
+    espnet-quant4 hybrid-prior --pdf_counts ALI/pdf_counts --output EXP/log_prior
 
 or from the network's own posteriors on training data, as ``hybrid_inference`` without ``--log_prior``
 writes them; ``--pdf_counts`` then tells which pdf ids were never trained:
 
-    python -m espnet_quant4.bin.hybrid_prior --log_posteriors OUT/scores.scp \\
+    espnet-quant4 hybrid-prior --log_posteriors OUT/scores.scp \\
         --pdf_counts ALI/pdf_counts --output EXP/log_prior
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m espnet_quant4.bin.hybrid_prior",
+        prog="espnet-quant4 hybrid-prior",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Train a hybrid acoustic model; ``espnet2.bin.asr_train`` for the task ``hybrid``.
 
-    python -m espnet_quant4.bin.hybrid_train --config conf/train_hybrid_fp32.yaml \\
+    espnet-quant4 hybrid-train --config conf/train_hybrid_fp32.yaml \\
         --num_pdfs ALI/num_pdfs --train_data_path_and_name_and_type DATA/wav.scp,speech,sound \\
         --train_data_path_and_name_and_type ALI/pdf_ids,pdf_ids,text_int ...
 
@@ -19,7 +19,7 @@ def get_parser() -> Any:
     from espnet_quant4.hybrid.task import HybridTask
 
     parser = HybridTask.get_parser()
-    parser.prog = "python -m espnet_quant4.bin.hybrid_train"
+    parser.prog = "espnet-quant4 hybrid-train"
     return parser
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     from espnet_quant4.hybrid.task import HybridTask
 
-    HybridTask.main(cmd=arguments)
+    HybridTask.main(args=get_parser().parse_args(arguments))
     return 0
 
 

@@ -23,7 +23,7 @@ _TRAINING_ONLY = "criterion_"
 # What opens a file of each task.
 _READERS = {
     "asr": "espnet-quant4 transcribe FILE",
-    "hybrid": "python -m espnet_quant4.bin.hybrid_inference --int4_file FILE",
+    "hybrid": "espnet-quant4 hybrid-inference --int4_file FILE",
 }
 
 

@@ -205,12 +205,17 @@ def test_wrong_numbers(trained: Path, tmp_path: Path) -> None:
         assert stopped.value.code == 2
 
 
-def test_one_thread_unless_asked(trained: Path, tmp_path: Path) -> None:
+def test_one_thread_unless_asked(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    monkeypatch.setattr(
+        hybrid_inference, "run", lambda args: threads.append(torch.get_num_threads()) or 0
+    )
     torch.set_num_threads(2)
     assert infer(trained, tmp_path) == 0
-    assert torch.get_num_threads() == 1
-    assert infer(trained, tmp_path, "--num_threads", "2") == 0
-    assert torch.get_num_threads() == 2
+    assert infer(trained, tmp_path, "--num_threads", "3") == 0
+    assert threads == [1, 3]
 
 
 def test_a_packed_model_needs_no_other_file(

@@ -139,7 +139,7 @@ def test_info_of_the_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_files_of_the_two_tasks_are_told_apart(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = "holds a model of task hybrid, not asr.*hybrid_inference --int4_file"
+    message = "holds a model of task hybrid, not asr.*hybrid-inference --int4_file"
     with pytest.raises(Int4FileError, match=message):
         load_recognizer(trained / "model.int4")
     assert main(["transcribe", str(trained / "model.int4"), "x.wav"]) == 1

@@ -167,7 +167,7 @@ def test_two_spawned_workers_train_one_model(tmp_path: Path) -> None:
         workers.append(context.Process(target=HybridTask.main_worker, args=(own,)))
         workers[-1].start()
     for worker in workers:
-        worker.join(timeout=250)
+        worker.join(timeout=600)
         assert worker.exitcode == 0
     checkpoint = torch.load(tmp_path / "exp" / "checkpoint.pth", weights_only=True)
     assert checkpoint["reporter"]["stats"][2]["train"]["loss"] > 0

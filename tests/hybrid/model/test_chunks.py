@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_quant4.hybrid.model.chunks import ChunkCutter
@@ -27,6 +27,7 @@ def batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return feats, size, targets.masked_fill(~valid, -1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=5), CHUNKS, st.integers(0, 99))
 def test_every_frame_is_scored_once_with_its_own_target(lengths, options, seed) -> None:
     torch.manual_seed(seed)
