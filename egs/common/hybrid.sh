@@ -25,6 +25,7 @@ max_wav_duration=20    # seconds, of the training part
 lexicon=               # default DATADIR/local/dict/lexicon.txt, from local/data.sh
 lang_args=""           # further options for hybrid_lang, such as "--oov refuse"
 lm_order=2             # N-gram that the graph is built from
+rescore_order=         # N-gram that n-best lists are rescored with; "" for none
 lm_args=""             # further options for hybrid_lm
 # GMM-HMM and alignment
 mono_args=""           # further options for hybrid_gmm mono, such as "--gaussians 500"
@@ -100,6 +101,9 @@ lexicon=${lexicon:-$datadir/local/dict/lexicon.txt}
 lang=$datadir/lang
 text=$datadir/local/train_text    # what the lexicon is checked with and the language model counts
 lm=$expdir/lm/${lm_order}gram.arpa
+if [ -n "$rescore_order" ]; then
+    rescore_args="--lm_rescore $expdir/lm/${rescore_order}gram.arpa --old_lm $lm $rescore_args"
+fi
 mono=$expdir/mono
 triphone=$expdir/tri1
 ali=$expdir/tri1_ali
@@ -168,13 +172,16 @@ fi
 
 if doing 6 && [ -z "$kaldi_ali" ]; then
     log "stage 6: language model"
-    if up_to_date "$lm" "$text" "$lang/words.txt"; then log "$lm: there already"
-    else
-        mkdir -p "$(dirname "$lm")"
-        # shellcheck disable=SC2086
-        $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$lm_order" \
-            --output "$lm" $lm_args
-    fi
+    mkdir -p "$expdir/lm"
+    for order in $lm_order $rescore_order; do
+        made=$expdir/lm/${order}gram.arpa
+        if up_to_date "$made" "$text" "$lang/words.txt"; then log "$made: there already"
+        else
+            # shellcheck disable=SC2086
+            $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$order" \
+                --output "$made" $lm_args
+        fi
+    done
 fi
 
 if doing 7 && [ -z "$kaldi_ali" ]; then
