@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="espnet-quant4 hybrid-gmm", description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     for name, help_text in (
         ("mono", "train phones without context"),

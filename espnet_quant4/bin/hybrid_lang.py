@@ -13,7 +13,7 @@ from espnet_quant4.hybrid.lang.lexicon import LexiconError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a lang folder; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="espnet-quant4 hybrid-lang", description=__doc__)
     parser.add_argument("--lexicon", type=Path, required=True, help="WORD PHONE... a line")
     parser.add_argument("--text", type=Path, required=True, help="transcripts of the training part")
     parser.add_argument("--output", type=Path, required=True, help="the lang folder")

@@ -13,7 +13,8 @@ _RESULTS = re.compile(r"\b(\d+)epoch results: \[train\] (.+?)(?:, \[valid\] (.+)
 _NO_MORE_EPOCHS = re.compile(r"The training has already reached at max_epoch")
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 _SPEECH_LENGTH = re.compile(r"\bspeech length: (\d+)$")
-_HYPOTHESIS = re.compile(r"\bbest hypo:")
+# Of a recognizer, and of a hybrid's network.
+_HYPOTHESIS = re.compile(r"\bbest hypo:|\bscored \S+: \d+ frames")
 # A bar of tqdm: title, then done/total.
 _BAR = re.compile(r"^(.*?)(?:: +)?\d+%\|.*?\| ([\d.]+\w?/[\d.]+\w?) \[")
 
