@@ -57,9 +57,12 @@ inference_model=valid.loss.ave.pth
 inferences="emulated int4"   # how quantized systems are scored: in float, or on 4-bit codes
 decode_gmm=true        # false: leave the GMM out of the table
 nbest=100              # word sequences an utterance, of which dev chooses
-acoustic_scale=        # of the search; default 0.1, after lfmmi 1
-lm_scales=             # Kaldi's LMWT, tried on dev, of equals the first is taken; default 5 to 17, or
-                       # 0.5 to 3 after lfmmi
+acoustic_scale=0.1     # of the search
+lm_scales="10 12 8 14 6 17 5"          # Kaldi's LMWT, tried on dev; of equals the first is taken
+lfmmi_acoustic_scale=1                 # the same two after --criterion lfmmi
+lfmmi_lm_scales="1 1.25 0.8 1.5 2 0.65 0.5 3"
+gmm_acoustic_scale=0.1                 # and of the GMM
+gmm_lm_scales="10 12 8 14 6 17 5"
 word_insertion_penalties="0 0.5 1 -0.5"     # likewise
 decode_args=""         # further options for hybrid_decode, such as "--beam 11"
 rescore_args=""        # and for hybrid_rescore, such as "--lm_rescore 3gram.arpa --old_lm 2gram.arpa"
@@ -88,7 +91,7 @@ if [ -n "$graph" ] && [ -z "$kaldi_ali" ]; then
     exit 2
 fi
 if [ -n "$kaldi_ali" ] && [ "$realign" = true ]; then
-    echo "run.sh: --realign true wants this recipe's lexicon and tree; not with --kaldi_ali" >&2
+    echo "run.sh: --kaldi_ali: a network's own alignment wants this recipe's lexicon; --realign false" >&2
     exit 2
 fi
 case " $schemes " in *" fp32 "*|"  ") ;; *)
@@ -101,7 +104,8 @@ lexicon=${lexicon:-$datadir/local/dict/lexicon.txt}
 lang=$datadir/lang
 text=$datadir/local/train_text    # what the lexicon is checked with and the language model counts
 lm=$expdir/lm/${lm_order}gram.arpa
-if [ -n "$rescore_order" ]; then
+# To a graph of another Kaldi belongs its own language model, for --rescore_args.
+if [ -n "$rescore_order" ] && [ -z "$kaldi_ali" ]; then
     rescore_args="--lm_rescore $expdir/lm/${rescore_order}gram.arpa --old_lm $lm $rescore_args"
 fi
 mono=$expdir/mono
@@ -113,7 +117,7 @@ graph=$triphone/graph
 [ -n "$kaldi_ali" ] && ali=$expdir/kaldi_ali graph=$expdir/kaldi_graph decode_gmm=false
 if [ "$criterion" = lfmmi ]; then
     inference_config=${inference_config:-conf/decode_hybrid_lfmmi.yaml}
-    acoustic_scale=${acoustic_scale:-1} lm_scales=${lm_scales:-1 1.25 0.8 1.5 2 0.65 0.5 3}
+    acoustic_scale=$lfmmi_acoustic_scale lm_scales=$lfmmi_lm_scales
 else
     inference_config=${inference_config:-conf/decode_hybrid.yaml}
 fi
@@ -251,7 +255,7 @@ if doing 12; then
     log "stage 12: decoding"
     if [ "$decode_gmm" = true ]; then
         for part in $parts; do gmm_scores "$triphone/$inference_name/$part" "$part"; done
-        search "$triphone/$inference_name" 0.1 "$kaldi_lm_scales"
+        search "$triphone/$inference_name" "$gmm_acoustic_scale" "$gmm_lm_scales"
     fi
     for scheme in $schemes; do
         system=$(system_of "$scheme")
@@ -260,7 +264,7 @@ if doing 12; then
             folder=$output/$inference_name
             [ "$inference" = int4 ] && folder+=_int4
             for part in $parts; do network_scores "$output" "$inference" "$folder/$part" "$part"; done
-            search "$folder" "${acoustic_scale:-0.1}" "${lm_scales:-$kaldi_lm_scales}"
+            search "$folder" "$acoustic_scale" "$lm_scales"
         done
     done
 fi

@@ -64,9 +64,6 @@ join_scores() {
     mv "$folder/scores.scp.part" "$folder/scores.scp"
 }
 
-# Kaldi's LMWT, beginning with those that are best most often.
-kaldi_lm_scales="10 12 8 14 6 17 5"
-
 # Searches the graph with the scores of all parts, and chooses scales on dev: search FOLDER
 # ACOUSTIC_SCALE "LM_SCALE...". What was searched with the same scores, graph and options is kept by
 # hybrid_decode itself.
