@@ -72,7 +72,7 @@ def run(command):
         list(map(str, command)),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
