@@ -68,8 +68,11 @@ def collect(
     if gmm is not None:
         rows += _rows(gmm / inference, parts, dumpdir, {**describe_gmm(gmm), "inference": "float"})
     for system in systems:
+        name = system.name.removeprefix("hybrid_")
         description = {
-            "system": system.name.removeprefix("hybrid_"),
+            "system": name,
+            # How the recipe trained the FP32 model stands in front.
+            "scheme": name.removeprefix("realigned_").removeprefix("lfmmi_"),
             **describe_model(system, model, HybridTask),
         }
         quantized = description["weight_bits"] < 32
@@ -99,6 +102,7 @@ def describe_gmm(folder: Path) -> Row:
     parameters = gaussians * (2 * int(dimension[1]) + 1)
     return {
         "system": "gmm",
+        "scheme": None,
         "seed": None,
         "bits": "W32A32",
         "weight_bits": 32.0,

@@ -35,10 +35,10 @@ def decode(folder, text, scored=(), searched=(), jobs=1):
 
 @pytest.fixture
 def experiments(tmp_path, monkeypatch):
-    bits = {"hybrid_fp32": ("W32A32", 32.0), "hybrid_naive": ("W4A4", 4.0)}
+    bits = {"fp32": ("W32A32", 32.0), "naive": ("W4A4", 4.0)}
 
     def describe(system, model, task):
-        name, weight_bits = bits[system.name]
+        name, weight_bits = bits[system.name.rpartition("_")[2]]
         return {"seed": 7, "bits": name, "weight_bits": weight_bits, "size_bytes": 8000000}
 
     monkeypatch.setattr(hybrid_results, "describe_model", describe)
@@ -76,8 +76,16 @@ def test_every_system_and_inference_has_a_row(experiments):
     assert [r["deletions"] for r in rows] == [1, 0, 1, 1]
     assert [r["insertions"] for r in rows] == [0, 0, 0, 1]
     assert {r["lm_scale"] for r in rows} == {12.0}
+    assert [r["scheme"] for r in rows] == [None, "fp32", "naive", "naive"]
     assert [r["size_bytes"] for r in rows[2:]] == [8000000, 1000]
     assert (experiments / "hybrid_naive/d_int4/test/score_wer/result.txt").is_file()
+
+
+def test_a_scheme_keeps_its_name_however_its_model_was_trained(experiments):
+    (experiments / "hybrid_fp32").rename(experiments / "hybrid_realigned_lfmmi_fp32")
+    systems = [experiments / "hybrid_realigned_lfmmi_fp32"]
+    (row,) = hybrid_results.collect(systems, ["test"], experiments / "dump", "d", "best.pth")
+    assert (row["system"], row["scheme"]) == ("realigned_lfmmi_fp32", "fp32")
 
 
 def test_without_sclite_the_counts_are_the_same(experiments, monkeypatch):
