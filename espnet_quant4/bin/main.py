@@ -17,6 +17,7 @@ COMMANDS = {
     "info": ("info", "show what is in an INT4 file"),
     "transcribe": ("transcribe", "recognize recordings with an INT4 file"),
     "score": ("score", "count word and character errors, as sclite does"),
+    "hub5": ("score_hub5", "score Hub5-2000 (eval2000) by parts with NIST's hubscr.pl"),
     "results": ("results", "make the table of results of a recipe's experiments"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
     "hybrid-gmm": ("hybrid_gmm", "train a GMM-HMM, align and score with it"),

@@ -189,7 +189,9 @@ def to_markdown(rows: Sequence[dict[str, Any]], columns: Mapping[str, str] = COL
     """
     table = [list(columns.values())]
     for row in rows:
-        cells = {**row, "size": f"{row['size_bytes'] / 1e6:.2f}"}
+        cells = dict(row)
+        if "size" in columns:
+            cells["size"] = f"{row['size_bytes'] / 1e6:.2f}"
         table.append(["-" if (cell := cells[c]) is None else str(cell) for c in columns])
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     lines = [
