@@ -165,6 +165,17 @@ def format_ctm(words: Iterable[CtmWord]) -> str:
     )
 
 
+def count_overlaps(segments: Iterable[Segment]) -> int:
+    """Return how many segments start before an earlier one of their channel ends."""
+    latest: dict[tuple[str, str], float] = {}
+    number = 0
+    for segment in sorted(segments, key=lambda segment: segment.start):
+        side = segment.call, segment.channel
+        number += segment.start < latest.get(side, segment.start)
+        latest[side] = max(segment.end, latest.get(side, segment.end))
+    return number
+
+
 def _side(
     recording: str, sides: Mapping[str, tuple[str, str]], channels: Path | None, where: str
 ) -> tuple[str, str]:

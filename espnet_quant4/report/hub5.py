@@ -112,6 +112,11 @@ def place(
     ]
 
 
+def unmatched(segments: Mapping[str, Segment], stm: Stm) -> list[str]:
+    """Return the utterances whose time shares nothing with the reference's segments."""
+    return [name for name, met in _met(segments, stm).items() if not met]
+
+
 def filter_words(words: Iterable[CtmWord]) -> tuple[list[CtmWord], Counter[str]]:
     """Remove what is not scored, and write acronyms as letters.
 

@@ -311,6 +311,21 @@ def test_a_segment_without_hypothesis_is_refused_where_it_is_scored(made_up, cap
 
 
 @needs_sctk
+def test_overlaps_and_segments_without_reference_are_counted(made_up, capsys):
+    (made_up / "segments").write_text(
+        SEGMENTS.replace("5.90 7.10", "4.00 7.10") + "en-4 en_4156-A 7.00 8.00\n"
+    )
+    (made_up / "text").write_text(TEXT + "en-4 hello there\n")
+    (made_up / "stm").write_text(STM.replace("3.00 4.00", "2.90 4.00"))
+    assert command.main(arguments(made_up)) == 0
+    said = capsys.readouterr().out
+    assert "stm: overlapping segments, scored as they stand: 1\n" in said
+    assert "segments: overlapping segments, whose words may mix: 1\n" in said
+    assert "whose words are insertions: 1, such as en-4\n" in said
+    assert rows(made_up)["CallHome"]["insertions"] == CALLHOME["insertions"] + 2
+
+
+@needs_sctk
 def test_a_segment_that_is_not_scored_needs_no_hypothesis(made_up):
     (made_up / "text").write_text(TEXT.replace("sw-3 anything at all\n", ""))
     assert command.main(arguments(made_up)) == 0
