@@ -110,7 +110,7 @@ if "${install[@]}" uv && "$venv/bin/uv" --version > /dev/null 2>&1; then
 else
     say "uv cannot be had; pip does the same, more slowly"
 fi
-"${install[@]}" "${packages[@]}" -e "$root[test,report,hybrid]"
+"${install[@]}" "${packages[@]}" -e "$root[test,report,hybrid,swbd]"
 # Only its quantizers are used, as an oracle in tests; what it depends on would replace numpy.
 "${install[@]}" --no-deps fms-model-optimizer==0.8.7
 "$venv/bin/python" -c "

@@ -30,6 +30,7 @@ COMMANDS = {
     "hybrid-pack": ("hybrid_pack", "pack a hybrid acoustic model into one archive"),
     "hybrid-decode": ("hybrid_decode", "search a graph with an acoustic model's scores"),
     "hybrid-rescore": ("hybrid_rescore", "choose from n-best lists, tuned on a dev part"),
+    "prepare-switchboard": ("prepare_switchboard", "write Switchboard's and Hub5's data folders"),
     "hybrid-results": ("hybrid_results", "make the table of a hybrid recipe's experiments"),
 }
 

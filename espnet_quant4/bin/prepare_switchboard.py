@@ -1,0 +1,190 @@
+"""Prepare Switchboard-1, Hub5 2000 and, if wanted, Fisher and RT-03 as Kaldi-style data folders.
+
+Corpora are the LDC's, under its licences: Switchboard-1 release 2 (LDC97S62) with the transcripts of
+ISIP; Hub5 2000 (audio LDC2002S09, transcripts LDC2002T43); Fisher English (LDC2004S13, LDC2005S13,
+LDC2004T19, LDC2005T19); RT-03 (LDC2007S10).  Names of folders are those of ESPnet's egs2/swbd.
+
+Written under --data: train_nodup, train_dev, eval2000 (with stm and glm for NIST's scoring), and
+train_fisher, rt03 where these corpora are given; local/dict/lexicon.txt; nlsyms.txt, the noises;
+local/left_out.tsv, all that was left out, and by which rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+FISHER = ("LDC2004S13", "LDC2005S13", "LDC2004T19", "LDC2005T19")
+TRUE_FALSE = ("true", "false")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="espnet-quant4 prepare-switchboard",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = parser.add_argument_group("corpora")
+    where.add_argument(
+        "--corpora", type=Path, help="folder that holds the LDC's folders under their numbers"
+    )
+    where.add_argument("--swbd", type=Path, help="LDC97S62; default: that of --corpora")
+    where.add_argument(
+        "--transcripts",
+        type=Path,
+        help="swb_ms98_transcriptions; default: that in --corpora, in --swbd or in DATA/local",
+    )
+    where.add_argument(
+        "--download_transcripts",
+        choices=TRUE_FALSE,
+        default="false",
+        help="fetch them from ISIP into DATA/local where they are missing",
+    )
+    where.add_argument("--speakers", type=Path, help="conv_tab.csv; else a side is a speaker")
+    where.add_argument("--eval2000_audio", type=Path, help="LDC2002S09; default: as above")
+    where.add_argument("--eval2000_text", type=Path, help="LDC2002T43; default: as above")
+    where.add_argument("--fisher", type=Path, nargs="+", help="all folders of Fisher, if wanted")
+    where.add_argument("--rt03", type=Path, help="LDC2007S10, if wanted")
+    where.add_argument("--allow_incomplete", choices=TRUE_FALSE, default="false")
+    output = parser.add_argument_group("output")
+    output.add_argument("--data", type=Path, default=Path("data"))
+    output.add_argument("--audio", type=Path, help="for WAV files; default DATA/local/audio")
+    output.add_argument("--train_set", default="train_nodup", help="folder of the training part")
+    output.add_argument("--dev_set", default="train_dev", help="folder of the development part")
+    output.add_argument(
+        "--segments",
+        choices=TRUE_FALSE,
+        default="true",
+        help="true: a file for each side of a call, and segments; false: one for each utterance",
+    )
+    output.add_argument("--nj", type=int, default=2, help="calls whose audio is written at a time")
+    rules = parser.add_argument_group("rules")
+    rules.add_argument("--dev_utterances", type=int, default=4000)
+    rules.add_argument("--max_duplicates", type=int, default=300, help="of a text in training")
+    rules.add_argument("--noises", choices=("keep", "remove"), default="keep")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = get_parser().parse_args(arguments)
+
+    from espnet_quant4.corpora.switchboard.findings import CorpusError
+
+    try:
+        prepare(args)
+    except (CorpusError, ModuleNotFoundError) as error:
+        message = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            message += '; install it with: pip install "espnet_quant4[swbd]"'
+        print(f"espnet-quant4 prepare-switchboard: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Prepare all that `args` names.
+
+    Raises:
+        CorpusError: if a corpus cannot be prepared.
+    """
+    from espnet_quant4.corpora.switchboard import dictionary, fisher, hub5, split, swbd1
+    from espnet_quant4.corpora.switchboard.data_folder import write_audio, write_data_folder
+    from espnet_quant4.corpora.switchboard.findings import Findings, write_findings
+    from espnet_quant4.corpora.switchboard.normalize import NOISES
+
+    segments = args.segments == "true"
+    allow_incomplete = args.allow_incomplete == "true"
+    audio = args.audio or args.data / "local" / "audio"
+    every: list[Findings] = []
+
+    def findings(corpus: str) -> Findings:
+        every.append(Findings(corpus))
+        return every[-1]
+
+    swbd = _folder(args, "swbd", "LDC97S62")
+    eval_audio = _folder(args, "eval2000_audio", "LDC2002S09")
+    eval_text = _folder(args, "eval2000_text", "LDC2002T43")
+    transcripts = args.transcripts or _transcripts(args, swbd)
+
+    # What is smallest first: a wrong folder shows before hours of work.
+    found = findings("eval2000")
+    evaluations = {"eval2000": (hub5.prepare_eval2000(eval_audio, eval_text, found), found)}
+    if args.rt03:
+        found = findings("rt03")
+        evaluations["rt03"] = hub5.prepare_rt03(args.rt03, found), found
+    found = findings("swbd")
+    persons = swbd1.read_speakers(args.speakers) if args.speakers else None
+    utterances, entries = swbd1.prepare_swbd1(
+        swbd, transcripts, found, persons, args.noises, allow_incomplete
+    )
+    train, dev = split.split(utterances, found, args.dev_utterances)
+    train = split.cap_duplicates(train, found, args.max_duplicates)
+    parts = {args.train_set: (train, found), args.dev_set: (dev, found)}
+    if args.fisher:
+        found = findings("fisher")
+        conversations = fisher.prepare_fisher(args.fisher, found, args.noises, allow_incomplete)
+        parts["train_fisher"] = conversations, found
+    for name, (evaluation, found) in evaluations.items():
+        parts[name] = evaluation.utterances, found
+
+    written = {}
+    for name, (part, found) in parts.items():
+        written[name] = write_audio(part, audio, found, segments, args.nj)
+        write_data_folder(args.data / name, written[name], audio, segments)
+    for name, (evaluation, found) in evaluations.items():
+        folder = args.data / name
+        (folder / "stm").write_text(evaluation.stm.format(), encoding="utf-8")
+        (folder / "glm").write_bytes(evaluation.glm)
+        found.notes += [f"STM: {number} {what}" for what, number in evaluation.stm.repairs.items()]
+    lexicon = args.data / "local" / "dict" / "lexicon.txt"
+    lexicon.parent.mkdir(parents=True, exist_ok=True)
+    lexicon.write_text("\n".join(dictionary.lexicon(entries)) + "\n", encoding="utf-8")
+    noises = NOISES if args.noises == "keep" else ()
+    (args.data / "nlsyms.txt").write_text("".join(f"{noise}\n" for noise in noises))
+    write_findings(args.data / "local" / "left_out.tsv", every)
+    for each in every:
+        print(*each.lines(), sep="\n")
+    for name, part in written.items():
+        hours = sum(one.end - one.start for one in part) / 3600
+        speakers = len({one.speaker for one in part})
+        print(f"{args.data / name}: {len(part)} utterances, {hours:.2f} h, {speakers} speakers")
+    print(f"all that was left out: {args.data / 'local' / 'left_out.tsv'}")
+
+
+def _folder(args: argparse.Namespace, option: str, number: str) -> Path:
+    """Return the folder of a corpus: the option's, or that of --corpora."""
+    from espnet_quant4.corpora.switchboard.findings import CorpusError
+
+    given: Path | None = getattr(args, option)
+    if given is not None:
+        return given
+    if args.corpora is None:
+        raise CorpusError(
+            f"--{option} is not given. Name {number}, or with --corpora the folder that holds "
+            "LDC97S62, LDC2002S09 and LDC2002T43 (SWBD in ESPnet's db.sh)."
+        )
+    return Path(args.corpora, number)
+
+
+def _transcripts(args: argparse.Namespace, swbd: Path) -> Path:
+    """Return the folder of the ISIP transcripts where none is given."""
+    from espnet_quant4.corpora.switchboard import swbd1
+    from espnet_quant4.corpora.switchboard.findings import CorpusError
+
+    folders = [folder for folder in (args.corpora, swbd, args.data / "local") if folder]
+    if found := swbd1.find_transcripts(folders):
+        return found
+    if args.download_transcripts == "true":
+        return swbd1.download_transcripts(args.data / "local")
+    raise CorpusError(
+        f"no {swbd1.TRANSCRIPTS} in {', '.join(map(str, folders))}. {swbd1.TRANSCRIPT_LAYOUT} Or "
+        "name it with --transcripts."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

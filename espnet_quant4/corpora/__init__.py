@@ -1,0 +1,1 @@
+"""Data preparation of corpora that recipes share."""

@@ -1,0 +1,134 @@
+"""The command on look-alike corpora, from disks to data folders."""
+
+import re
+
+import pytest
+import soundfile
+from corpora.switchboard_disks import Eval2000, Fisher, Switchboard, write
+
+from espnet_quant4.bin.prepare_switchboard import main
+
+
+@pytest.fixture
+def corpora(tmp_path):
+    """A folder of LDC folders, as SWBD of ESPnet's db.sh names it."""
+    folder = tmp_path / "corpora"
+    switchboard = Switchboard(folder)
+    for call in (2001, 2005, 2006, 2008):
+        switchboard.add(call, ["yeah"] * 4, ["[laughter-yeah] IBM", "i[t]- [noise]", "[silence]"])
+    Eval2000(folder)
+    Fisher(folder).add("fe_03_00001", "0.50 1.50 A: hello [laugh]", "1.00 2.00 B: hi")
+    return folder
+
+
+def run(corpora, data, *options):
+    command = ["--corpora", str(corpora), "--data", str(data), "--dev_utterances", "5"]
+    return main([*command, "--max_duplicates", "3", *options])
+
+
+def keys(path):
+    return [line.split()[0] for line in path.read_text().splitlines()]
+
+
+def test_all_parts(corpora, tmp_path, capsys):
+    data = tmp_path / "data"
+    fisher = str(corpora / "LDC2004S13"), str(corpora / "LDC2004T19")
+    assert run(corpora, data, "--fisher", *fisher) == 0
+    parts = ("train_nodup", "train_dev", "eval2000", "train_fisher")
+    for part in parts:
+        utterances = keys(data / part / "text")
+        assert utterances == keys(data / part / "utt2spk") == keys(data / part / "segments")
+        assert utterances == sorted(utterances)
+        assert "|" not in (data / part / "wav.scp").read_text()
+        for line in (data / part / "wav.scp").read_text().splitlines():
+            assert soundfile.info(line.split()[1]).channels == 1
+    dev, train = (set(keys(data / part / "spk2utt")) for part in ("train_dev", "train_nodup"))
+    assert dev == {"sw02001-A", "sw02001-B"}
+    assert train == {f"sw0{call}-{side}" for call in (2005, 2006, 2008) for side in "AB"}
+    texts = [line.split(" ", 1)[1] for line in (data / "train_nodup" / "text").open()]
+    assert texts.count("yeah\n") == 3
+    assert set(texts) == {"yeah\n", "yeah i b m\n", "i- [noise]\n"}
+    assert (data / "eval2000" / "stm").read_text().count("sw_4390") == 4
+    assert (data / "eval2000" / "glm").exists()
+    assert "i- ih\n" in (data / "local" / "dict" / "lexicon.txt").read_text()
+    assert keys(data / "nlsyms.txt") == ["[laughter]", "[noise]", "[vocalized-noise]"]
+    log = capsys.readouterr().out
+    assert "swbd: 9 utterances left out of training: over 3 others say the same: sw02005-A" in log
+    assert "swbd: 4 utterances left out: no word is left after normalization: sw02001-B" in log
+    assert "swbd: each side of a call counts as a speaker" in log
+    assert f"{data / 'train_nodup'}: 9 utterances, 0.00 h, 6 speakers" in log
+    table = (data / "local" / "left_out.tsv").read_text().splitlines()
+    assert table[0] == "corpus\trule\tname"
+    assert sum("over 3 others" in row for row in table) == 9
+
+
+def test_a_file_for_each_utterance_and_names_of_parts(corpora, tmp_path):
+    data = tmp_path / "data"
+    names = "--train_set", "train", "--dev_set", "dev"
+    options = "--segments", "false", "--noises", "remove", "--audio", str(tmp_path / "wav")
+    assert run(corpora, data, *names, *options) == 0
+    assert keys(data / "dev" / "wav.scp") == keys(data / "dev" / "text")
+    assert not (data / "dev" / "segments").exists()
+    assert keys(data / "eval2000" / "call_segments") == keys(data / "eval2000" / "text")
+    assert len(list((tmp_path / "wav").glob("sw02001-A_*.wav"))) == 4
+    assert (data / "nlsyms.txt").read_text() == ""
+    assert "[noise]" not in (data / "train" / "text").read_text()
+
+
+def test_second_run_gives_the_same(corpora, tmp_path):
+    data = tmp_path / "data"
+    contents = []
+    for _ in range(2):
+        assert run(corpora, data) == 0
+        contents.append({p: p.read_bytes() for p in data.rglob("*") if p.is_file()})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("LDC97S62", "Switchboard-1 audio: .*LDC97S62 is not there"),
+        ("LDC2002S09", "Hub5 2000 audio: .*LDC2002S09 is not there"),
+        ("LDC2002T43", "Hub5 2000 transcripts: .*LDC2002T43 is not there"),
+        ("swb_ms98_transcriptions", "no swb_ms98_transcriptions in .*--download_transcripts"),
+    ],
+)
+def test_missing_corpora_are_named(corpora, tmp_path, capsys, missing, message):
+    (corpora / missing).rename(tmp_path / "elsewhere")
+    assert run(corpora, tmp_path / "data") == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not (tmp_path / "data").exists()
+
+
+def test_options_name_what_they_want(tmp_path, capsys):
+    assert main(["--data", str(tmp_path)]) == 1
+    assert "--swbd is not given. Name LDC97S62, or with --corpora" in capsys.readouterr().err
+
+
+def test_transcripts_are_fetched_by_lhotse_where_that_is_asked_for(corpora, tmp_path, monkeypatch):
+    from lhotse.recipes import switchboard
+
+    asked = []
+    elsewhere = (corpora / "swb_ms98_transcriptions").rename(tmp_path / "elsewhere")
+
+    def download_and_untar(target_dir, url):
+        asked.append(url)
+        target_dir.mkdir(parents=True)
+        return elsewhere.rename(target_dir / "swb_ms98_transcriptions")
+
+    monkeypatch.setattr(switchboard, "download_and_untar", download_and_untar)
+    data = tmp_path / "data"
+    assert run(corpora, data, "--download_transcripts", "true") == 0
+    assert run(corpora, data) == 0  # found where they were put
+    assert len(asked) == 1
+
+
+def test_persons_keep_dev_and_train_apart(corpora, tmp_path):
+    table = tmp_path / "conv_tab.csv"
+    rows = [f"{call},910304,{a},{b}" for call, a, b in ((2001, 1, 2), (2005, 1, 3), (2006, 4, 3))]
+    write(table, *rows, "2008,910304,5,2")
+    data = tmp_path / "data"
+    assert run(corpora, data, "--speakers", str(table)) == 0
+    assert set(keys(data / "train_dev" / "spk2utt")) == {"sw1", "sw2"}
+    assert set(keys(data / "train_nodup" / "spk2utt")) <= {"sw3", "sw4", "sw5"}
