@@ -13,8 +13,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espnet_quant4.corpora.switchboard.findings import Findings
+    from espnet_quant4.corpora.switchboard.utterances import Utterance
 
 FISHER = ("LDC2004S13", "LDC2005S13", "LDC2004T19", "LDC2005T19")
 TRUE_FALSE = ("true", "false")
@@ -61,6 +66,9 @@ def get_parser() -> argparse.ArgumentParser:
         help="true: a file for each side of a call, and segments; false: one for each utterance",
     )
     output.add_argument("--nj", type=int, default=2, help="calls whose audio is written at a time")
+    output.add_argument(
+        "--dry_run", choices=TRUE_FALSE, default="false", help="true: read and check; write nothing"
+    )
     rules = parser.add_argument_group("rules")
     rules.add_argument("--dev_utterances", type=int, default=4000)
     rules.add_argument("--max_duplicates", type=int, default=300, help="of a text in training")
@@ -92,7 +100,11 @@ def prepare(args: argparse.Namespace) -> None:
         CorpusError: if a corpus cannot be prepared.
     """
     from espnet_quant4.corpora.switchboard import dictionary, fisher, hub5, split, swbd1
-    from espnet_quant4.corpora.switchboard.data_folder import write_audio, write_data_folder
+    from espnet_quant4.corpora.switchboard.data_folder import (
+        require_room,
+        write_audio,
+        write_data_folder,
+    )
     from espnet_quant4.corpora.switchboard.findings import Findings, write_findings
     from espnet_quant4.corpora.switchboard.normalize import NOISES
 
@@ -131,6 +143,12 @@ def prepare(args: argparse.Namespace) -> None:
     for name, (evaluation, found) in evaluations.items():
         parts[name] = evaluation.utterances, found
 
+    everything = [each for part, _ in parts.values() for each in part]
+    size = require_room(everything, audio, segments)
+    if args.dry_run == "true":
+        _print(every, {args.data / name: part for name, (part, _) in parts.items()})
+        print(f"would write {size / 1e9:.1f} GB of audio to {audio}")
+        return
     written = {}
     for name, (part, found) in parts.items():
         written[name] = write_audio(part, audio, found, segments, args.nj)
@@ -146,13 +164,18 @@ def prepare(args: argparse.Namespace) -> None:
     noises = NOISES if args.noises == "keep" else ()
     (args.data / "nlsyms.txt").write_text("".join(f"{noise}\n" for noise in noises))
     write_findings(args.data / "local" / "left_out.tsv", every)
+    _print(every, {args.data / name: part for name, part in written.items()})
+    print(f"all that was left out: {args.data / 'local' / 'left_out.tsv'}")
+
+
+def _print(every: Sequence[Findings], parts: Mapping[Path, Sequence[Utterance]]) -> None:
+    """Print what was found and what the parts hold."""
     for each in every:
         print(*each.lines(), sep="\n")
-    for name, part in written.items():
+    for folder, part in parts.items():
         hours = sum(one.end - one.start for one in part) / 3600
         speakers = len({one.speaker for one in part})
-        print(f"{args.data / name}: {len(part)} utterances, {hours:.2f} h, {speakers} speakers")
-    print(f"all that was left out: {args.data / 'local' / 'left_out.tsv'}")
+        print(f"{folder}: {len(part)} utterances, {hours:.2f} h, {speakers} speakers")
 
 
 def _folder(args: argparse.Namespace, option: str, number: str) -> Path:

@@ -75,6 +75,17 @@ def test_a_file_for_each_utterance_and_names_of_parts(corpora, tmp_path):
     assert "[noise]" not in (data / "train" / "text").read_text()
 
 
+def test_dry_run_reads_all_and_writes_nothing(corpora, tmp_path, capsys):
+    data = tmp_path / "data"
+    assert run(corpora, data, "--dry_run", "true") == 0
+    assert not data.exists()
+    log = capsys.readouterr().out
+    assert "9 utterances left out of training: over 3 others" in log
+    assert f"would write 0.0 GB of audio to {data / 'local' / 'audio'}" in log
+    (corpora / "LDC2002T43" / "reference" / "en20000405_hub5.glm").unlink()
+    assert run(corpora, data, "--dry_run", "true") == 1
+
+
 def test_second_run_gives_the_same(corpora, tmp_path):
     data = tmp_path / "data"
     contents = []

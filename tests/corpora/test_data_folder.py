@@ -8,7 +8,12 @@ import soundfile
 from corpora.switchboard_disks import RATE, TONES, tones, write_sphere
 
 from espnet_quant4.corpora.switchboard import data_folder
-from espnet_quant4.corpora.switchboard.data_folder import SILENT, write_audio, write_data_folder
+from espnet_quant4.corpora.switchboard.data_folder import (
+    SILENT,
+    require_room,
+    write_audio,
+    write_data_folder,
+)
 from espnet_quant4.corpora.switchboard.findings import CorpusError, Findings
 from espnet_quant4.corpora.switchboard.sphere import lhotse_reads_sphere
 from espnet_quant4.corpora.switchboard.utterances import make_utterance
@@ -90,7 +95,19 @@ def test_folder_of_utterances(utterances, tmp_path):
     assert len(samples) == 1.75 * RATE
     assert abs(pitch(samples) - TONES[1]) < 1
     assert not (folder / "segments").exists()
+    assert not (folder / "reco2file_and_channel").exists()  # of sides, which are no recordings here
     assert read(folder / "call_segments")[2] == "sw02001-B_000125-000300 sw02001-B 1.25 3.0"
+
+
+def test_forms_of_a_folder_leave_nothing_of_each_other(utterances, tmp_path):
+    audio, folder = tmp_path / "audio", tmp_path / "train"
+    contents = []
+    for segments in (True, False, True):
+        write_audio(utterances, audio, Findings("swbd"), segments)
+        write_data_folder(folder, utterances, audio, segments)
+        contents.append({path.name: path.read_text() for path in folder.iterdir()})
+    assert contents[0] == contents[2]
+    assert set(contents[0]) - set(contents[1]) == {"segments", "reco2file_and_channel"}
 
 
 def test_silent_side_is_left_out(tmp_path):
@@ -115,12 +132,17 @@ def test_what_is_written_stays_and_jobs_give_the_same(utterances, tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_disk_without_room_is_refused_before_anything_is_written(utterances, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("segments", "seconds"), [(True, 8), (False, 4.75)])
+def test_disk_without_room_is_refused(utterances, tmp_path, monkeypatch, segments, seconds):
+    audio = tmp_path / "audio"
+    assert require_room(utterances, audio, segments) == 2 * RATE * seconds
     Usage = namedtuple("Usage", "total used free")
-    monkeypatch.setattr(data_folder.shutil, "disk_usage", lambda _: Usage(0, 0, 4 * 4 * RATE - 1))
+    free = Usage(0, 0, 2 * RATE * seconds - 1)
+    monkeypatch.setattr(data_folder.shutil, "disk_usage", lambda _: free)
     with pytest.raises(CorpusError, match=r"audio: .* GB of audio .*--audio"):
-        write_audio(utterances, tmp_path / "audio", Findings("swbd"))
-    assert not (tmp_path / "audio").exists()
+        require_room(utterances, audio, segments)
+    write_audio(utterances, audio, Findings("swbd"), segments)
+    assert require_room(utterances, audio, segments) == 0  # what is there needs none
 
 
 def test_empty_folder_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from espnet_quant4.corpora.switchboard import calls, segments, swbd1
 from espnet_quant4.corpora.switchboard.findings import CorpusError, Findings
 from espnet_quant4.corpora.switchboard.sphere import lhotse_reads_sphere
 from espnet_quant4.corpora.switchboard.swbd1 import prepare_swbd1, read_speakers
-from espnet_quant4.corpora.switchboard.utterances import NO_WORDS
+from espnet_quant4.corpora.switchboard.utterances import NO_WORDS, UNKNOWN_MARK
 
 
 def prepare(disks, **options):
@@ -45,6 +45,13 @@ def test_texts_are_normalized_and_words_after_silence_stay(disks):
     utterances, findings = prepare(disks)
     assert [each.text for each in utterances] == ["yeah i- i b m", "so", "okay"]
     assert findings.entries[NO_WORDS] == ["sw02001-A_000100-000200"]
+
+
+def test_marks_that_no_rule_knows_are_named(disks):
+    disks.add(2001, ["well [door slam] yes"])
+    utterances, findings = prepare(disks)
+    assert utterances[0].text == "well [door slam] yes"
+    assert findings.entries == {UNKNOWN_MARK: ["sw02001-A_000000-000100 ([door)"]}
 
 
 def test_persons_of_the_table_are_speakers(disks, tmp_path):

@@ -23,14 +23,38 @@ from espnet_quant4.corpora.switchboard.sphere import (
     read_channels,
     read_header,
 )
-from espnet_quant4.corpora.switchboard.utterances import Utterance, side_name
+from espnet_quant4.corpora.switchboard.utterances import Utterance
 
 SILENT = "utterances left out: their side's audio is the same value throughout"
 BYTES_PER_SAMPLE = 2
 
-# A call's file, its channel, and what is cut out of it: (file to write, start, end) in seconds;
-# an end of None is the end of the audio.
+# What is cut out of a side of a call: file to write, start and end in seconds; an end of None is
+# the end of the audio.
 Cut = tuple[Path, float, float | None]
+
+
+def require_room(utterances: Iterable[Utterance], folder: Path, segments: bool = True) -> int:
+    """Return how many bytes `write_audio` will write.
+
+    Raises:
+        CorpusError: if the disk has no room for them.
+    """
+    needed = 0.0
+    for path, channels in _plan(utterances, folder, segments).items():
+        seconds = read_header(path).seconds
+        for cuts in channels.values():
+            for target, start, end in cuts:
+                if not target.exists():
+                    needed += (seconds if end is None else end) - start
+    size = round(needed * SAMPLING_RATE) * BYTES_PER_SAMPLE
+    above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(above).free
+    if size > free:
+        raise CorpusError(
+            f"{folder}: {size / 1e9:.1f} GB of audio are to be written and {free / 1e9:.1f} GB are "
+            "free. Make room, or choose another disk with --audio."
+        )
+    return size
 
 
 def write_audio(
@@ -55,29 +79,17 @@ def write_audio(
         The utterances whose side is not silent.
 
     Raises:
-        CorpusError: if the audio cannot be read, or the disk has no room.
+        CorpusError: if the audio cannot be read.
     """
-    cuts: dict[tuple[Path, int], list[Cut]] = {}
-    sides = {}
-    for each in utterances:
-        key = (each.audio, each.channel)
-        sides[key] = each.side
-        if segments:
-            cuts[key] = [(folder / f"{each.side}.wav", 0.0, None)]
-        else:
-            cut = folder / f"{each.name}.wav", each.start, each.end
-            cuts.setdefault(key, []).append(cut)
-    by_file: dict[Path, list[tuple[int, list[Cut]]]] = {}
-    for (path, channel), every in cuts.items():
-        by_file.setdefault(path, []).append((channel, every))
-    _require_room(by_file, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    silent: set[tuple[Path, int]] = set()
-    work = list(by_file.items())
+    work = list(_plan(utterances, folder, segments).items())
     with ThreadPoolExecutor(jobs) as pool:
         results = list(tqdm(pool.map(_write_call, work), total=len(work), desc="audio"))
-    for (path, _), channels in zip(work, results, strict=True):
-        silent.update((path, channel) for channel in channels)
+    silent = {
+        (path, channel)
+        for (path, _), channels in zip(work, results, strict=True)
+        for channel in channels
+    }
     kept = []
     for each in utterances:
         if (each.audio, each.channel) in silent:
@@ -87,31 +99,27 @@ def write_audio(
     return kept
 
 
-def _require_room(files: dict[Path, list[tuple[int, list[Cut]]]], folder: Path) -> None:
-    """Refuse to begin what the disk has no room for."""
-    needed = 0.0
-    for path, channels in files.items():
-        seconds = read_header(path).seconds
-        for _, cuts in channels:
-            for target, start, end in cuts:
-                if not target.exists():
-                    needed += (seconds if end is None else end) - start
-    needed *= SAMPLING_RATE * BYTES_PER_SAMPLE
-    above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(above).free
-    if needed > free:
-        raise CorpusError(
-            f"{folder}: {needed / 1e9:.1f} GB of audio are to be written and {free / 1e9:.1f} GB are "
-            "free. Make room, or choose another disk with --audio."
-        )
+def _plan(
+    utterances: Iterable[Utterance], folder: Path, segments: bool
+) -> dict[Path, dict[int, list[Cut]]]:
+    """Return what is cut out of each call's file, by channel."""
+    plan: dict[Path, dict[int, list[Cut]]] = {}
+    for each in utterances:
+        channels = plan.setdefault(each.audio, {})
+        if segments:
+            channels[each.channel] = [(folder / f"{each.side}.wav", 0.0, None)]
+        else:
+            cut = folder / f"{each.name}.wav", each.start, each.end
+            channels.setdefault(each.channel, []).append(cut)
+    return plan
 
 
-def _write_call(work: tuple[Path, list[tuple[int, list[Cut]]]]) -> list[int]:
+def _write_call(work: tuple[Path, dict[int, list[Cut]]]) -> list[int]:
     """Write the cuts of a call; return channels that are silent, of which nothing is written."""
     path, channels = work
     samples: np.ndarray | None = None
     silent = []
-    for channel, cuts in channels:
+    for channel, cuts in channels.items():
         if all(target.exists() for target, _, _ in cuts):
             continue
         if samples is None:
@@ -140,12 +148,14 @@ def write_data_folder(
 ) -> None:
     """Write wav.scp, segments, text, utt2spk, spk2utt, reco2dur, utt2dur, reco2file_and_channel.
 
+    Without segments the last is not there, and the place of utterances in the calls, which scoring
+    needs, is in ``call_segments``, in the form of ``segments``.
+
     Args:
         folder: Kaldi-style data folder; files of these names are replaced.
         utterances: what is in it.
         audio: where `write_audio` has put the files.
-        segments: as given to `write_audio`.  False: recordings are utterances; their place in the
-            calls, which scoring needs, is in ``call_segments`` instead of ``segments``.
+        segments: as given to `write_audio`.
 
     Raises:
         CorpusError: if there is no utterance.
@@ -180,20 +190,16 @@ def write_data_folder(
     for each in utterances:
         speakers.setdefault(each.speaker, []).append(each.name)
     _write(folder / "spk2utt", [f"{name} {' '.join(speakers[name])}" for name in sorted(speakers)])
-    calls = {each.side: each for each in utterances}
-    _write(
-        folder / "reco2file_and_channel",
-        [f"{name} {calls[name].call} {SIDES[calls[name].channel]}" for name in sorted(calls)],
-    )
-    if not segments:
+    # What the other form of the folder has, a run before may have left.
+    if segments:
+        (folder / "call_segments").unlink(missing_ok=True)
+        sides = {each.side: f"{each.side} {each.call} {SIDES[each.channel]}" for each in utterances}
+        _write(folder / "reco2file_and_channel", [sides[name] for name in sorted(sides)])
+    else:
         (folder / "segments").unlink()
-        _write(
-            folder / "call_segments",
-            [
-                f"{each.name} {side_name(each.call, each.channel)} {each.start} {each.end}"
-                for each in utterances
-            ],
-        )
+        (folder / "reco2file_and_channel").unlink(missing_ok=True)
+        rows = [f"{each.name} {each.side} {each.start} {each.end}" for each in utterances]
+        _write(folder / "call_segments", rows)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -59,7 +59,7 @@ EXPECTED_CALLS = (2435, 2438)
 
 
 def read_speakers(path: Path) -> dict[str, str]:
-    """Read ``conv_tab.csv`` of LDC97S62's documents: call, date, caller A, caller B, ...
+    """Read ``conv_tab.csv`` of LDC97S62's documents: the call in column 1, callers A and B in 3 and 4.
 
     Returns:
         ``sw0NNNN-A`` -> ``swPERSON``.
@@ -79,7 +79,7 @@ def read_speakers(path: Path) -> dict[str, str]:
             continue
         if len(fields) < 4 or not all(field.isdigit() for field in (fields[0], *fields[2:4])):
             raise CorpusError(
-                f"{path}:{number}: {line!r} is not CALL,DATE,CALLER A,CALLER B,... in numbers"
+                f"{path}:{number}: {line!r} is not CALL,...,CALLER A,CALLER B,... in numbers"
             )
         for side, person in zip(SIDES, fields[2:4], strict=True):
             found[f"sw0{fields[0]}-{side}"] = f"sw{person}"

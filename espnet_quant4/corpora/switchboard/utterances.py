@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.corpora.switchboard.findings import Findings
+from espnet_quant4.corpora.switchboard.normalize import NOISES
 from espnet_quant4.corpora.switchboard.segments import SIDES
 
 NO_WORDS = "utterances left out: no word is left after normalization"
+UNKNOWN_MARK = "utterances kept with a mark that no rule of normalization knows"
 SAME_NAME = "utterances left out: another one has the same side and times, to 10 ms"
+_MARKS = set("[]{}<>/")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def collect(utterances: Iterable[Utterance], findings: Findings) -> list[Utteran
             findings.add(SAME_NAME, each.name)
         else:
             kept[each.name] = each
+            odd = [w for w in each.text.split() if _MARKS & set(w) and w not in NOISES]
+            if odd:
+                findings.add(UNKNOWN_MARK, each.name, odd[0])
     return sorted(kept.values(), key=lambda each: each.order)
 
 
