@@ -1,5 +1,6 @@
 """The command on look-alike corpora, from disks to data folders."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,9 @@ import soundfile
 from corpora.switchboard_disks import Eval2000, Fisher, Switchboard, write
 
 from espnet_quant4.bin.prepare_switchboard import main
+from espnet_quant4.bin.score_hub5 import main as score_hub5
+from espnet_quant4.corpora.switchboard.normalize import NOTHING_SAID
+from espnet_quant4.report.hub5 import find_hubscr
 
 
 @pytest.fixture
@@ -143,3 +147,29 @@ def test_persons_keep_dev_and_train_apart(corpora, tmp_path):
     assert run(corpora, data, "--speakers", str(table)) == 0
     assert set(keys(data / "train_dev" / "spk2utt")) == {"sw1", "sw2"}
     assert set(keys(data / "train_nodup" / "spk2utt")) <= {"sw3", "sw4", "sw5"}
+
+
+def sctk():
+    try:
+        return bool(find_hubscr())
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not sctk(), reason="hubscr.pl (Debian's package sctk) is not here")
+@pytest.mark.parametrize(("segments", "name"), [("true", "segments"), ("false", "call_segments")])
+def test_nist_scores_what_is_prepared(corpora, tmp_path, segments, name):
+    assert run(corpora, tmp_path / "data", "--segments", segments) == 0
+    folder = tmp_path / "data" / "eval2000"
+    # All is right but a word of CallHome's six; what only hesitates costs nothing.
+    text = (folder / "text").read_text().replace(NOTHING_SAID, "uh")
+    (tmp_path / "hyp").write_text(text.replace("police", "please"))
+    files = {"stm": folder / "stm", "glm": folder / "glm", "hyp": tmp_path / "hyp"}
+    files |= {"segments": folder / name, "output": tmp_path / "scores"}
+    assert (
+        score_hub5([str(word) for pair in files.items() for word in ("--" + pair[0], pair[1])]) == 0
+    )
+    rows = {row["part"]: row for row in json.loads((tmp_path / "scores" / "hub5.json").read_text())}
+    errors = {part: rows[part]["substitutions"] for part in ("Switchboard", "CallHome", "All")}
+    assert errors == {"Switchboard": 0, "CallHome": 1, "All": 1}
+    assert rows["All"]["deletions"] == rows["All"]["insertions"] == 0

@@ -105,6 +105,18 @@ STM = (
 )
 
 
+GLM = (
+    ";; rules made up",
+    '* name "made up"',
+    '* desc "made up"',
+    "* format = 'NIST1'",
+    "* max_nrules = '10'",
+    "* copy_no_hit = 'T'",
+    "* case_sensitive = 'F'",
+    "[UH] => [%HESITATION] / [ ] __ [ ]",
+)
+
+
 class Eval2000:
     """LDC2002S09 and LDC2002T43."""
 
@@ -122,7 +134,7 @@ class Eval2000:
                 "0.20 1.10 A: %um, yeah, I know {breath}",
             )
         write(self.stm, *stm)
-        write(self.text / "reference" / "en20000405_hub5.glm", "UH => %HESITATION / [ ] __ [ ]")
+        write(self.text / "reference" / "en20000405_hub5.glm", *GLM)
 
 
 class Fisher:
