@@ -14,11 +14,15 @@ import torch
 
 from espnet_quant4.kernels import native
 from espnet_quant4.kernels.gradient_rules import GradientRule
-from espnet_quant4.kernels.library import NativeError, load, selected_instruction_set
+from espnet_quant4.kernels.library import (
+    NOT_A_NUMBER,
+    check_status,
+    load,
+    selected_instruction_set,
+)
 
 # Of fewer elements PyTorch's own operations are as fast.
 LEAST_ELEMENTS = 1024
-_NOT_A_NUMBER = 3
 
 
 class _Grid(ctypes.Structure):
@@ -106,7 +110,7 @@ def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         result.data_ptr(),
         torch.get_num_threads(),
     )
-    _check(status, "quant4_moments")
+    check_status(status, "quant4_moments", "a size")
     sizes, squares, largest = result.unbind(1)
     return (sizes / x.size(1)).float(), (squares / x.size(1)).float(), largest.float()
 
@@ -170,7 +174,7 @@ def straight_through(
         gradient_x.data_ptr(),
         clip_gradient.data_ptr(),
     )
-    _check(status, "quant4_straight_through")
+    check_status(status, "quant4_straight_through", "a size")
     return gradient_x, clip_gradient.float()
 
 
@@ -192,9 +196,9 @@ def _round(
         None if codes is None else codes.data_ptr(),
         ctypes.byref(inside),
     )
-    if status != _NOT_A_NUMBER:
-        _check(status, "quant4_fake_quantize")
-    return status != _NOT_A_NUMBER, bool(inside.value)
+    if status != NOT_A_NUMBER:
+        check_status(status, "quant4_fake_quantize", "a size")
+    return status != NOT_A_NUMBER, bool(inside.value)
 
 
 def _grid(x: torch.Tensor, clips: torch.Tensor, scales: torch.Tensor, max_code: int) -> _Grid:
@@ -211,10 +215,3 @@ def _grid(x: torch.Tensor, clips: torch.Tensor, scales: torch.Tensor, max_code: 
         max_code,
         torch.get_num_threads(),
     )
-
-
-def _check(status: int, name: str) -> None:
-    if status == 1:
-        raise ValueError(f"{name}: a size is out of range.")
-    if status:
-        raise NativeError(f"{name}: out of memory.")

@@ -17,6 +17,8 @@ from espnet_quant4.kernels import build
 
 INTERFACE_VERSION = 3
 SWITCH = "ESPNET_QUANT4_INSTRUCTION_SET"
+# What functions of the library return, besides 0.
+INVALID, NO_MEMORY, NOT_A_NUMBER = 1, 2, 3
 
 
 class NativeError(RuntimeError):
@@ -170,6 +172,12 @@ def is_available() -> bool:
 
 def instruction_sets() -> dict[str, bool]:
     """Return the instruction sets that are compiled in, best first, and whether each works here."""
+    return dict(_instruction_sets())
+
+
+@functools.lru_cache(maxsize=1)
+def _instruction_sets() -> dict[str, bool]:
+    # Training asks several times a layer.
     library = load()
     return {
         library.quant4_instruction_set_name(i).decode(): bool(
@@ -185,7 +193,7 @@ def selected_instruction_set() -> int:
     Raises:
         NativeError: where ``$ESPNET_QUANT4_INSTRUCTION_SET`` names one that does not work here.
     """
-    known = instruction_sets()
+    known = _instruction_sets()
     wanted = os.environ.get(SWITCH)
     working = [name for name, works in known.items() if works]
     if wanted and wanted not in working:
@@ -194,3 +202,25 @@ def selected_instruction_set() -> int:
             f"{working[0]}."
         )
     return list(known).index(wanted or working[0])
+
+
+def check_status(status: int, where: str, range_of: str = "an argument") -> None:
+    """Raise for what a function of the library returned, unless it is 0.
+
+    Args:
+        status: what it returned.
+        where: what was being done.
+        range_of: what may have been out of range.
+
+    Raises:
+        ValueError: for NaN in the input, or something out of range.
+        NativeError: where memory ran out.
+    """
+    if status == NOT_A_NUMBER:
+        raise ValueError(
+            f"{where}: the input holds NaN, which has no code; check where it comes from."
+        )
+    if status == INVALID:
+        raise ValueError(f"{where}: {range_of} is out of range.")
+    if status:
+        raise NativeError(f"{where}: out of memory.")

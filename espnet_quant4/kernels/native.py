@@ -15,6 +15,7 @@ from espnet_quant4.kernels.library import (
     INTERFACE_VERSION,
     LSTMCall,
     NativeError,
+    check_status,
     instruction_sets,
     is_available,
     load,
@@ -34,9 +35,6 @@ __all__ = [
     "quantize",
     "selected_instruction_set",
 ]
-
-_NOT_A_NUMBER = 3
-_INVALID = 1
 
 
 def _check_tensor(
@@ -84,16 +82,6 @@ def _check_clip(name: str, clip: float) -> float:
     if not 0 < clip < float("inf"):
         raise ValueError(f"{name}: {clip}; valid are finite numbers above 0.")
     return float(clip)
-
-
-def _raise(status: int, where: str) -> None:
-    if status == _NOT_A_NUMBER:
-        raise ValueError(
-            f"{where}: the input holds NaN, which has no code; check where it comes from."
-        )
-    if status == _INVALID:
-        raise ValueError(f"{where}: an argument is out of range.")
-    raise NativeError(f"{where}: out of memory.")
 
 
 class NativeLinear:
@@ -167,8 +155,7 @@ class NativeLinear:
             out.data_ptr(),
             threads,
         )
-        if status:
-            _raise(status, "INT4 linear layer")
+        check_status(status, "INT4 linear layer")
         return out
 
     def sums(self, x: torch.Tensor, input_max: int, threads: int = 1) -> torch.Tensor:
@@ -184,8 +171,7 @@ class NativeLinear:
         status = load().quant4_linear_sums(
             self._handle, data, frames, input_max, sums.data_ptr(), threads
         )
-        if status:
-            _raise(status, "INT4 product")
+        check_status(status, "INT4 product")
         return sums
 
 
@@ -302,8 +288,7 @@ class NativeLSTM:
             _check_clip("hidden_clip", hidden_clip),
             _check_max("hidden_max", hidden_max),
         )
-        if status:
-            _raise(status, f"INT4 LSTM, layer {layer}, direction {direction}")
+        check_status(status, f"INT4 LSTM, layer {layer}, direction {direction}")
 
     def run(
         self,
@@ -370,8 +355,7 @@ class NativeLSTM:
             ValueError: for lengths or numbers out of range, and for NaN in the input.
         """
         status = self._run(self._handle, LSTMCall(*fields))
-        if status:
-            _raise(status, "INT4 LSTM")
+        check_status(status, "INT4 LSTM")
 
 
 def _strided_pointer(name: str, tensor: torch.Tensor, shape: Sequence[int]) -> int:
@@ -419,8 +403,7 @@ def quantize(
         _check_max("max_code", max_code),
         codes.data_ptr(),
     )
-    if status:
-        _raise(status, "quantize")
+    check_status(status, "quantize")
     return codes
 
 

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from espnet_quant4.kernels.library import NativeError, load, selected_instruction_set
+from espnet_quant4.kernels.library import (
+    NO_MEMORY,
+    check_status,
+    load,
+    selected_instruction_set,
+)
 
 if TYPE_CHECKING:
     from espnet_quant4.kernels.fused_lstm import InputCodes, Layer
@@ -114,10 +119,7 @@ def _shape(tensors: Tensors, clips: torch.Tensor, layer: Layer, layout: RowLayou
 def _run(name: str, shape: Shape, call: ctypes.Structure) -> None:
     function = getattr(load(), name)
     status = function(selected_instruction_set(), ctypes.byref(shape), ctypes.byref(call))
-    if status == 1:
-        raise ValueError(f"{name}: a length, clip or size is out of range.")
-    if status:
-        raise NativeError(f"{name}: out of memory.")
+    check_status(status, name, "a length, clip or size")
 
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
@@ -188,6 +190,6 @@ def product_of_codes(
         _pointer(out),
         torch.get_num_threads(),
     )
-    if status == 2:
-        raise NativeError("quant4_linear_once: out of memory.")
+    if status == NO_MEMORY:
+        check_status(status, "quant4_linear_once")
     return None if status else out

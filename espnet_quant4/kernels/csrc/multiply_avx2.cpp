@@ -50,29 +50,18 @@ inline int32_t sum_of(const int8_t* x, int64_t begin, int64_t end) {
     return sum;
 }
 
-inline void drain8(__m256i sums, int64_t row, int64_t frame, const Sink& sink) {
-    const int64_t at = frame * sink.stride + row;
-    if (sink.out == nullptr) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(sink.sums + at), sums);
-        return;
-    }
-    const __m256 before = _mm256_loadu_ps(sink.bias != nullptr ? sink.bias + row : sink.out + at);
-    _mm256_storeu_ps(sink.out + at, _mm256_fmadd_ps(_mm256_loadu_ps(sink.scale + row),
-                                                    _mm256_cvtepi32_ps(sums), before));
-}
-
 // Sums of 16 rows; before: what earlier segments left, or null.
 inline void drain16(__m256i sums, const int32_t* before, int64_t row, int64_t frame,
                     const Sink& sink) {
-    __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
-    __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sums, 1));
+    __m256i halves[2] = {_mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums)),
+                         _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sums, 1))};
     if (before != nullptr) {
-        low = _mm256_add_epi32(low, _mm256_load_si256(reinterpret_cast<const __m256i*>(before)));
-        high = _mm256_add_epi32(high,
-                                _mm256_load_si256(reinterpret_cast<const __m256i*>(before + 8)));
+        const auto* kept = reinterpret_cast<const __m256i*>(before);
+        for (int half = 0; half < 2; ++half) {
+            halves[half] = _mm256_add_epi32(halves[half], _mm256_load_si256(kept + half));
+        }
     }
-    drain8(low, row, frame, sink);
-    drain8(high, row + 8, frame, sink);
+    drain_rows(row, halves, frame, sink);
 }
 
 inline void keep16(__m256i sums, int32_t* kept) {
@@ -206,8 +195,7 @@ inline void wide_tile(const uint8_t* block, int64_t steps, const int32_t* const*
             }
         }
         for (int f = 0; f < F; ++f) {
-            drain8(sums[f][0], row + 16 * half, frame + f, sink);
-            drain8(sums[f][1], row + 16 * half + 8, frame + f, sink);
+            drain_rows(row + 16 * half, sums[f], frame + f, sink);
         }
     }
 }
