@@ -8,7 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_quant4.report.results import describe_model, score_texts, write_score
+from espnet_quant4.report.results import (
+    decodings,
+    describe_model,
+    error_rates,
+    score_texts,
+    write_score,
+)
 from espnet_quant4.report.sclite import find_sclite, score_counts
 from espnet_quant4.report.scoring import Counts
 
@@ -48,9 +54,6 @@ def collect(
 
     Errors are counted by NIST's ``sclite`` where it is installed, and as it does otherwise.
 
-    A quantized system gets its acoustic scores in float (``emulated``), on codes (``int4``, in a
-    folder of that ending, beside which lies ``model.int4``), or both.
-
     Args:
         systems: experiment folders, such as ``exp/hybrid_tailored``.
         parts: decoded parts, such as ``test``.
@@ -75,17 +78,8 @@ def collect(
             "scheme": name.removeprefix("realigned_").removeprefix("lfmmi_"),
             **describe_model(system, model, HybridTask),
         }
-        quantized = description["weight_bits"] < 32
-        kinds = {"emulated" if quantized else "float": inference}
-        if quantized:
-            kinds["int4"] = f"{inference}_int4"
-        # A recipe may leave out one of the two.
-        found = {kind: name for kind, name in kinds.items() if (system / name).is_dir()}
-        for kind, name in (found or kinds).items():
-            own = {**description, "inference": kind}
-            if kind == "int4":
-                own["size_bytes"] = (system / "model.int4").stat().st_size
-            rows += _rows(system / name, parts, dumpdir, own)
+        for folder, own in decodings(system, description, inference):
+            rows += _rows(folder, parts, dumpdir, own)
     return rows
 
 
@@ -129,21 +123,12 @@ def _decoded_part(folder: Path, data: Path) -> Row:
         write_score(folder / f"score_{rate}", result)
         counts = score_counts(result, program) if program else result.counts
         totals[rate] = sum(counts.values(), Counts())
-    words = totals["wer"]
     # By number, for a run with more jobs may have left its own.
     jobs = range(1, 1 + int((folder / "num_jobs").read_text(encoding="ascii")))
     acoustic, audio = real_time_factor(folder / f"logdir/output.{job}/seconds" for job in jobs)
     search, _ = real_time_factor(folder / f"logdir/search.{job}/seconds" for job in jobs)
     return {
-        "wer": round(words.error_rate, 2),
-        "cer": round(totals["cer"].error_rate, 2),
-        "ser": round(words.sentence_error_rate, 2),
-        "words": words.words,
-        "correct": words.correct,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "utterances": words.sentences,
+        **error_rates(totals["wer"], totals["cer"]),
         "scorer": "sclite" if program else "built-in",
         **json.loads((folder.parent / TUNED).read_text(encoding="utf-8")),
         "audio_seconds": round(audio, 1) if audio else None,

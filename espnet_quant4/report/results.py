@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.report.espnet_log import real_time_factor
-from espnet_quant4.report.scoring import Score, format_score, score
+from espnet_quant4.report.scoring import Counts, Score, format_score, score
 
 
 def read_text(path: Path) -> dict[str, str]:
@@ -102,9 +102,6 @@ def collect(
 ) -> list[dict[str, Any]]:
     """Return one entry for each system, inference and decoded part; writes alignments beside each.
 
-    A quantized system is decoded in float (``emulated``), on codes (``int4``, in a folder of that
-    ending, beside which lies ``model.int4``), or both.
-
     Args:
         systems: experiment folders, such as ``exp/asr_tailored``.
         parts: decoded parts, such as ``test``.
@@ -116,33 +113,47 @@ def collect(
     rows = []
     for system in systems:
         description = describe_model(system, model)
-        quantized = description["weight_bits"] < 32
-        kinds = {"emulated" if quantized else "float": inference}
-        if quantized:
-            kinds["int4"] = f"{inference}_int4"
-        # A recipe may leave out one of the two.
-        found = {kind: name for kind, name in kinds.items() if (system / name).is_dir()}
-        for kind, name in (found or kinds).items():
-            size = {}
-            if kind == "int4":
-                size = {"size_bytes": (system / "model.int4").stat().st_size}
+        for folder, own in decodings(system, description, inference):
             for part in parts:
-                decoded = _decoded_part(system / name / part, dumpdir / part, sampling_rate)
-                own = {"system": system.name.removeprefix("asr_"), "part": part, "inference": kind}
-                rows.append({**own, **description, **size, **decoded})
+                decoded = _decoded_part(folder / part, dumpdir / part, sampling_rate)
+                name = {"system": system.name.removeprefix("asr_"), "part": part}
+                rows.append({**name, **own, **decoded})
     return rows
 
 
-def _decoded_part(folder: Path, data: Path, sampling_rate: int) -> dict[str, Any]:
-    """Score one decoded part and write its alignments beside it."""
-    scores = score_texts(data / "text", folder / "text")
-    for rate, result in scores.items():
-        write_score(folder / f"score_{rate}", result)
-    words = scores["wer"].total
-    factor, seconds = real_time_factor(folder.glob("logdir/asr_inference.*.log"), sampling_rate)
+def decodings(
+    system: Path, description: Mapping[str, Any], inference: str
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the folders of a system's decodings, each with the system's description for it.
+
+    A quantized system is decoded in float (``emulated``), on codes (``int4``, in a folder of that
+    ending, beside which lies ``model.int4``), or both; any other once.
+
+    Args:
+        system: experiment folder.
+        description: what `describe_model` returns.
+        inference: name of the decoding configuration.
+    """
+    quantized = description["weight_bits"] < 32
+    kinds = {"emulated" if quantized else "float": inference}
+    if quantized:
+        kinds["int4"] = f"{inference}_int4"
+    # A recipe may leave out one of the two.
+    found = {kind: name for kind, name in kinds.items() if (system / name).is_dir()}
+    result = []
+    for kind, name in (found or kinds).items():
+        own = {"inference": kind, **description}
+        if kind == "int4":
+            own["size_bytes"] = (system / "model.int4").stat().st_size
+        result.append((system / name, own))
+    return result
+
+
+def error_rates(words: Counts, characters: Counts) -> dict[str, Any]:
+    """Return the rates in percent and the counts of words of a decoded part."""
     return {
         "wer": round(words.error_rate, 2),
-        "cer": round(scores["cer"].total.error_rate, 2),
+        "cer": round(characters.error_rate, 2),
         "ser": round(words.sentence_error_rate, 2),
         "words": words.words,
         "correct": words.correct,
@@ -150,6 +161,17 @@ def _decoded_part(folder: Path, data: Path, sampling_rate: int) -> dict[str, Any
         "deletions": words.deletions,
         "insertions": words.insertions,
         "utterances": words.sentences,
+    }
+
+
+def _decoded_part(folder: Path, data: Path, sampling_rate: int) -> dict[str, Any]:
+    """Score one decoded part and write its alignments beside it."""
+    scores = score_texts(data / "text", folder / "text")
+    for rate, result in scores.items():
+        write_score(folder / f"score_{rate}", result)
+    factor, seconds = real_time_factor(folder.glob("logdir/asr_inference.*.log"), sampling_rate)
+    return {
+        **error_rates(scores["wer"].total, scores["cer"].total),
         "audio_seconds": round(seconds, 1),
         # NaN is no JSON: None where the logs are gone.
         "rtf": round(factor, 3) if factor == factor else None,

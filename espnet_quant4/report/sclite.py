@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from espnet_quant4.report.scoring import Counts, Score, ScoringError
+from espnet_quant4.report.scoring import Counts, Score, ScoringError, counts_of_utterance
 
 _DEBIAN = "/usr/lib/sctk/bin/sclite"
 _ONE = re.compile(r"^id: \(u-(\d+)\)\s*\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", re.M)
@@ -68,7 +68,10 @@ def sclite_counts(
         command = [program, "-s", "-e", "utf-8", "-i", "rm", "-o", "all", "stdout"]
         command += ["-r", f"{folder}/ref.trn", "trn", "-h", f"{folder}/hyp.trn", "trn"]
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    found = {int(number): _counts(*map(int, rest)) for number, *rest in _ONE.findall(result.stdout)}
+    found = {
+        int(number): counts_of_utterance(*map(int, rest))
+        for number, *rest in _ONE.findall(result.stdout)
+    }
     if result.returncode or sorted(found) != list(range(len(names))):
         raise ScoringError(
             f"{program}: {len(found)} of {len(names)} utterances scored, exit status "
@@ -82,15 +85,3 @@ def _code(word: str, codes: dict[str, str]) -> str:
     if not _SPECIAL.search(word):
         return word
     return codes.setdefault(word, f"quant4word{len(codes)}")
-
-
-def _counts(correct: int, substitutions: int, deletions: int, insertions: int) -> Counts:
-    return Counts(
-        sentences=1,
-        words=correct + substitutions + deletions,
-        correct=correct,
-        substitutions=substitutions,
-        deletions=deletions,
-        insertions=insertions,
-        wrong_sentences=int(substitutions + deletions + insertions > 0),
-    )

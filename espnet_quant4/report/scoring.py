@@ -118,6 +118,13 @@ def count(pairs: Iterable[Pair]) -> Counts:
             correct += 1
         else:
             substitutions += 1
+    return counts_of_utterance(correct, substitutions, deletions, insertions)
+
+
+def counts_of_utterance(
+    correct: int, substitutions: int, deletions: int, insertions: int
+) -> Counts:
+    """Return the counts of one utterance by its words."""
     return Counts(
         sentences=1,
         words=correct + substitutions + deletions,

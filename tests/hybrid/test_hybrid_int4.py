@@ -41,13 +41,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def keep_threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def model_options(system: Path) -> list[str]:
     return [
         *("--hybrid_train_config", str(system / "config.yaml")),

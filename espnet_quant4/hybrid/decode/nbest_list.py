@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_quant4.hybrid.text_files import write_lines
+
 _FILES = ("text", "ac_cost", "lm_cost")
 
 
@@ -80,14 +82,6 @@ def read_nbest(folders: Iterable[Path]) -> tuple[dict[str, list[Entry]], float]:
     if len(scales) != 1:
         raise NBestError(f"acoustic scales {sorted(scales)}; lists of one search have one")
     return found, scales.pop()
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines; an interrupted run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
 
 
 def _rows(path: Path) -> Iterable[tuple[str, list[str]]]:

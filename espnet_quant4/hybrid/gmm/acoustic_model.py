@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
+from espnet_quant4.hybrid.kaldi_files.tree import read_tree, write_tree
 
 _NUMBERS = re.compile(r"\[([^\]]*)\]")
 
@@ -42,7 +44,7 @@ class AcousticModel:
     def write(self, folder: Path) -> None:
         """Write ``tree`` (binary), ``final.mdl`` (text) and ``num_pdfs``."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tree").write_bytes(b"\0B" + tree_bytes(self.tree))
+        write_tree(self.tree, folder / "tree")
         parts = [str(self.transitions).strip(), f"<DIMENSION> {self.mixtures.dim}"]
         parts.append(f"<NUMPDFS> {self.num_pdfs}")
         for pdf in range(self.num_pdfs):
@@ -58,24 +60,29 @@ class AcousticModel:
 
     @classmethod
     def read(cls, folder: Path) -> AcousticModel:
-        """Read what `write` wrote."""
-        text = (folder / "final.mdl").read_text(encoding="ascii")
-        head, _, body = text.partition("</TransitionModel>")
-        topology = head[head.index("<Topology>") : head.index("</Topology>") + len("</Topology>")]
-        tree = tree_from_bytes((folder / "tree").read_bytes()[2:])
-        transitions = new_transitions(tree, topology + "\n")
-        match = _NUMBERS.search(head[head.index("<LogProbs>") :])
-        assert match is not None
-        transitions = with_log_probs(transitions, [float(n) for n in match.group(1).split()])
-        khg = kaldi_hmm_gmm()
-        mixtures = khg.AmDiagGmm()
+        """Read what `write` wrote.
+
+        Raises:
+            KaldiFileError: for damaged files, or a tree and a model that do not belong together.
+        """
+        path = folder / "final.mdl"
+        read = read_transition_model(path)
+        tree = read_tree(folder / "tree")
+        of_tree = new_transitions(tree, read.topology_text()).num_transition_ids
+        if of_tree != read.num_transition_ids:
+            raise KaldiFileError(
+                f"{path}: {read.num_transition_ids} transition ids, but {of_tree} by {folder}/tree: "
+                "tree and model are not of one training."
+            )
+        _, _, body = path.read_text(encoding="ascii").partition("</TransitionModel>")
+        mixtures = kaldi_hmm_gmm().AmDiagGmm()
         for part in body.split("<DiagGMM>")[1:]:
             _, weights, means, variances = (
                 np.array(numbers.split(), dtype=np.float32) for numbers in _NUMBERS.findall(part)
             )
             shape = (len(weights), -1)
             mixtures.add_pdf(new_mixture(weights, means.reshape(shape), variances.reshape(shape)))
-        return cls(tree, transitions, mixtures)
+        return cls(tree, read.to_kaldi(), mixtures)
 
 
 def new_mixture(weights: np.ndarray, means_invvars: np.ndarray, inv_vars: np.ndarray) -> Any:
@@ -97,57 +104,14 @@ def new_mixture(weights: np.ndarray, means_invvars: np.ndarray, inv_vars: np.nda
 
 def new_transitions(tree: Any, topology: str) -> Any:
     """Return the ``TransitionModel`` of a tree and a topology in text form, not trained."""
-    khg = kaldi_hmm_gmm()
-    parsed = khg.HmmTopology()
-    parsed.read(topology)
-    return khg.TransitionModel(tree, parsed)
+    return kaldi_hmm_gmm().TransitionModel(tree, read_topology(topology))
 
 
-def with_log_probs(transitions: Any, log_probs: Sequence[float]) -> Any:
-    """Return a ``TransitionModel`` with other log probabilities.
-
-    Args:
-        transitions: a ``TransitionModel``.
-        log_probs: one a transition id; the first is not used.
-
-    Raises:
-        ValueError: for another number of them.
-    """
-    khg = kaldi_hmm_gmm()
-    state = list(transitions.__getstate__())
-    # Its state: tuples, topology, three maps between ids, pdfs, log probs, and those of leaving.
-    if len(log_probs) != len(state[6]):
-        raise ValueError(
-            f"{len(log_probs)} transition probabilities for {len(state[6])} transition ids: tree and "
-            "model are not of one training."
-        )
-    state[6] = list(log_probs)
-    stay = np.full(len(state[7]), -np.inf)
-    for transition_id in range(1, len(log_probs)):
-        if transitions.is_self_loop(transition_id):
-            stay[state[3][transition_id]] = log_probs[transition_id]
-    leave = np.log(np.maximum(1 - np.exp(stay), 1e-20))
-    state[7] = [0.0, *leave[1:].tolist()]
-    return _with_state(khg.TransitionModel, tuple(state))
-
-
-def tree_bytes(tree: Any) -> bytes:
-    """Return a ``ContextDependency`` as Kaldi writes it in binary, without the leading mark."""
-    (values,) = tree.__getstate__()
-    return np.array(values, dtype=np.int8).tobytes()
-
-
-def tree_from_bytes(content: bytes) -> Any:
-    """Return the ``ContextDependency`` of `tree_bytes`."""
-    state = (np.frombuffer(content, dtype=np.int8).tolist(),)
-    return _with_state(kaldi_hmm_gmm().ContextDependency, state)
-
-
-def _with_state(kind: Any, state: tuple[Any, ...]) -> Any:
-    """Return an object of a class as unpickling would: its ``__setstate__`` constructs it."""
-    made = kind.__new__(kind)
-    made.__setstate__(state)
-    return made
+def read_topology(text: str) -> Any:
+    """Return the ``HmmTopology`` of Kaldi's text form."""
+    topology = kaldi_hmm_gmm().HmmTopology()
+    topology.read(text)
+    return topology
 
 
 def _vector(values: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from espnet_quant4.hybrid.gmm.acoustic_model import (
     AcousticModel,
     new_mixture,
     new_transitions,
-    tree_from_bytes,
+    read_topology,
 )
 from espnet_quant4.hybrid.gmm.alignment import (
     Alignments,
@@ -33,6 +34,7 @@ from espnet_quant4.hybrid.gmm.training import MONOPHONE, Features, Schedule, tra
 from espnet_quant4.hybrid.gmm.transform import Transform, estimate_transform
 from espnet_quant4.hybrid.gmm.tree import Statistics, Window, build_tree
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+from espnet_quant4.hybrid.kaldi_files.tree import tree_from_bytes
 from espnet_quant4.hybrid.lang.lang_directory import SILENCE, Lang, read_transcripts
 
 
@@ -53,8 +55,7 @@ def train_monophone(data: Path, lang: Lang, output: Path, schedule: Schedule = M
     khg = kaldi_hmm_gmm()
     features = features_of(data)
     transcripts = read_transcripts(data / "text")
-    topology = khg.HmmTopology()
-    topology.read(lang.topology)
+    topology = read_topology(lang.topology)
     tree = khg.monophone_context_dependency(
         topology.phones, topology.get_phone_to_num_pdf_classes()
     )
@@ -93,8 +94,8 @@ def train_triphone(
         output: folder of the new model.
         leaves: most pdfs.
         schedule: how mixtures grow.
-        lda: whether frames with four to each side are turned by linear discriminant analysis and a
-            maximum likelihood transform instead of having differences appended.
+        lda: whether frames with four to each side are turned by linear discriminant analysis instead
+            of having differences appended.
     """
     khg = kaldi_hmm_gmm()
     before = AcousticModel.read(alignments)
@@ -108,8 +109,7 @@ def train_triphone(
         transform.write(output / "final.mat")
     features = features_of(data, transform)
     statistics = triphone_statistics(features, aligned, old, lang.ids("silence"))
-    topology = khg.HmmTopology()
-    topology.read(lang.topology)
+    topology = read_topology(lang.topology)
     classes = topology.get_phone_to_num_pdf_classes()
     tree = build_tree(
         statistics,
@@ -162,13 +162,11 @@ def align_data(
 ) -> Alignments:
     """Align a data folder with a trained model and write what a network trains on."""
     known = AcousticModel.read(model)
-    transform = Transform.read(model / "final.mat") if (model / "final.mat").exists() else None
     graphs = TrainingGraphs(known, lang, read_transcripts(data / "text"))
-    features = features_of(data, transform)
+    features = features_of(data, _transform_of(model))
     result = align(known, graphs, features.items(), beam=beam, retry_beam=retry_beam)
     _check(result, data)
-    write_alignments(output, result, known.id2pdf, known.num_pdfs)
-    copy_model(model, output)
+    _write_with_model(output, result, known, model)
     return result
 
 
@@ -201,22 +199,20 @@ def realign_data(
 
     result = align(known, graphs, scores.items(), decodable, acoustic_scale=acoustic_scale)
     _check(result, data)
-    write_alignments(output, result, known.id2pdf, known.num_pdfs)
-    copy_model(model, output)
+    _write_with_model(output, result, known, model)
     return result
 
 
 def log_likelihoods(data: Path, model: Path) -> Mapping[str, np.ndarray]:
     """Return ``(frames, num_pdfs)`` float32 log likelihoods of each utterance under the mixtures."""
     known = AcousticModel.read(model)
-    transform = Transform.read(model / "final.mat") if (model / "final.mat").exists() else None
     mixtures = [known.mixtures.get_pdf(pdf) for pdf in range(known.num_pdfs)]
     weights = np.concatenate([m.gconsts for m in mixtures])
     means = np.concatenate([m.means_invvars for m in mixtures])
     variances = np.concatenate([m.inv_vars for m in mixtures])
     first = np.cumsum([0, *(m.num_gauss for m in mixtures[:-1])])
     result = {}
-    for utterance, values in features_of(data, transform).items():
+    for utterance, values in features_of(data, _transform_of(model)).items():
         each = weights + values @ means.T - 0.5 * (values**2) @ variances.T
         largest = np.maximum.reduceat(each, first, axis=1)
         spread = np.repeat(largest, [m.num_gauss for m in mixtures], axis=1)
@@ -225,11 +221,20 @@ def log_likelihoods(data: Path, model: Path) -> Mapping[str, np.ndarray]:
     return result
 
 
-def copy_model(source: Path, target: Path) -> None:
-    """Copy tree and model beside alignments, so that these can be understood alone."""
+def _transform_of(model: Path) -> Transform | None:
+    """Return what features of a model are transformed by; None for differences."""
+    path = model / "final.mat"
+    return Transform.read(path) if path.exists() else None
+
+
+def _write_with_model(
+    output: Path, alignments: Alignments, known: AcousticModel, model: Path
+) -> None:
+    """Write alignments, and tree and model beside them, so that these can be understood alone."""
+    write_alignments(output, alignments, known.id2pdf, known.num_pdfs)
     for name in ("tree", "final.mdl", "final.mat"):
-        if (source / name).exists() and source != target:
-            (target / name).write_bytes((source / name).read_bytes())
+        if (model / name).exists() and model != output:
+            shutil.copyfile(model / name, output / name)
 
 
 def _gaussian(mean: np.ndarray, variance: np.ndarray) -> Any:

@@ -17,6 +17,7 @@ from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 from espnet_quant4.hybrid.kaldi_files.tree import tree_md5
 from espnet_quant4.hybrid.openfst import FstArrays, read_fst, to_kaldifst
+from espnet_quant4.hybrid.text_files import read_symbols
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class Graph:
     @cached_property
     def words(self) -> dict[int, str]:
         """The word of each output label."""
-        rows = (line.split() for line in self._text("words.txt").splitlines())
-        return {int(number): word for word, number in rows}
+        return {number: word for word, number in read_symbols(self._path("words.txt")).items()}
 
     def check_tree(self, tree: Path) -> None:
         """Check that the graph was made for this tree.

@@ -19,6 +19,7 @@ from espnet_quant4.hybrid.lang.lexicon import (
 )
 from espnet_quant4.hybrid.lang.lexicon_fst import lexicon_fst_text
 from espnet_quant4.hybrid.lang.topology import topology_text
+from espnet_quant4.hybrid.text_files import read_symbols, write_lines, write_symbols
 
 SILENCE, SPOKEN_NOISE = "SIL", "SPN"
 OOV_POLICIES = ("map", "refuse")
@@ -140,13 +141,13 @@ def prepare_lang(
         "disambig": disambiguation,
     }
     for kind, names in kinds.items():
-        _write_lines(output / "phones" / f"{kind}.txt", names)
-    _write_lines(
+        write_lines(output / "phones" / f"{kind}.txt", names)
+    write_lines(
         output / "lexiconp.txt",
         [f"{e.word} {e.probability:g} {' '.join(e.phones)}" for e in entries],
     )
-    _write_lines(output / "oov.txt", [unknown_word])
-    _write_lines(
+    write_lines(output / "oov.txt", [unknown_word])
+    write_lines(
         output / "oov_counts.txt", [f"{word} {count}" for word, count in unknown.most_common()]
     )
     (output / "topo").write_text(topo, encoding="utf-8")
@@ -164,23 +165,8 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
     return {fields[0]: fields[1:] for fields in rows if fields}
 
 
-def read_symbols(path: Path) -> dict[str, int]:
-    """Read a symbol table: symbol and number a line."""
-    rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {symbol: int(number) for symbol, number in rows}
-
-
-def write_symbols(path: Path, symbols: dict[str, int]) -> None:
-    """Write a symbol table."""
-    _write_lines(path, [f"{symbol} {number}" for symbol, number in symbols.items()])
-
-
 def _symbols(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(["<eps>", *names])}
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _phones_of_topology(text: str) -> list[int]:

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from espnet_quant4.hybrid.gmm.acoustic_model import tree_bytes, tree_from_bytes
 from espnet_quant4.hybrid.gmm.tree import Statistics, build_tree, questions
+from espnet_quant4.hybrid.kaldi_files.tree import tree_bytes, tree_from_bytes
 
 STATES = {1: 5, 2: 3, 3: 3, 4: 3, 5: 3}  # phone: states; 1 is silence
 DIM = 3

@@ -19,12 +19,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import sys
 import tarfile
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+# The scripts of recipes are no package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "common"))
+import corpus_files
+from corpus_files import Row, write_data_folder
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 DISTRIBUTION_MARK = "etc/an4_train.transcription"
@@ -83,10 +86,7 @@ def download(downloads: Path) -> Path:
     downloads.mkdir(parents=True, exist_ok=True)
     archive = downloads / URL.rsplit("/", 1)[1]
     if not archive.exists():
-        partial = archive.with_suffix(".part")
-        with urllib.request.urlopen(URL) as response, open(partial, "wb") as output:
-            shutil.copyfileobj(response, output)
-        partial.rename(archive)
+        corpus_files.download(URL, archive)
     with tarfile.open(archive) as tar:
         tar.extractall(downloads, filter="data")
     return downloads / "an4"
@@ -122,24 +122,6 @@ def say_not_found() -> None:
     )
 
 
-def write_data_folder(folder: Path, utterances: dict[str, Utterance]) -> None:
-    """Write wav.scp, text, utt2spk and spk2utt, with the speaker in front of the name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = {f"{u.speaker}-{name}": u for name, u in utterances.items()}
-    ids = sorted(rows)
-    speakers: dict[str, list[str]] = {}
-    for key in ids:
-        speakers.setdefault(rows[key].speaker, []).append(key)
-    tables = {
-        "wav.scp": [f"{key} {rows[key].audio.resolve()}" for key in ids],
-        "text": [f"{key} {rows[key].text}" for key in ids],
-        "utt2spk": [f"{key} {rows[key].speaker}" for key in ids],
-        "spk2utt": [f"{speaker} {' '.join(keys)}" for speaker, keys in sorted(speakers.items())],
-    }
-    for name, lines in tables.items():
-        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of the options, which other recipes on this corpus share."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -171,7 +153,12 @@ def main() -> int:
         "test": corpus["test"],
     }
     for part, utterances in parts.items():
-        write_data_folder(args.data / part, utterances)
+        # The speaker stands in front of the name.
+        rows = {
+            f"{u.speaker}-{name}": Row(u.audio.resolve(), u.text, u.speaker)
+            for name, u in utterances.items()
+        }
+        write_data_folder(args.data / part, rows)
         words = sum(len(u.text.split()) for u in utterances.values())
         people = len({u.speaker for u in utterances.values()})
         print(f"{part}: {len(utterances)} utterances, {words} words, {people} speakers")

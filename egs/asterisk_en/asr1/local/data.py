@@ -24,10 +24,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+
+# The scripts of recipes are no package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "common"))
+import corpus_files
+from corpus_files import Row, write_data_folder
 
 SPEAKER = "allison"
 PACKAGES = ("asterisk-core-sounds-en-wav", "asterisk-core-sounds-en")
@@ -141,10 +145,7 @@ def fetch(downloads: Path) -> None:
             return
         print(f"apt-get download {' '.join(PACKAGES)} failed; trying {UPSTREAM_URL}")
     archive = downloads / UPSTREAM_URL.rsplit("/", 1)[1]
-    partial = archive.with_suffix(".part")
-    with urllib.request.urlopen(UPSTREAM_URL) as response, open(partial, "wb") as output:
-        shutil.copyfileobj(response, output)
-    partial.rename(archive)
+    corpus_files.download(UPSTREAM_URL, archive)
     with tarfile.open(archive) as tar:
         tar.extractall(downloads, filter="data")
 
@@ -154,20 +155,6 @@ def find_corpus(downloads: Path) -> tuple[Path, Path] | None:
     audio = next(iter(sorted(downloads.rglob("activated.wav"))), None)
     text = next(iter(sorted(downloads.rglob("core-sounds-en.txt*"))), None)
     return (audio.parent, text) if audio and text else None
-
-
-def write_data_folder(folder: Path, utterances: dict[str, tuple[Path, str]]) -> None:
-    """Write wav.scp, text, utt2spk and spk2utt for ``{utterance: (audio file, text)}``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = sorted(utterances)
-    lines = {
-        "wav.scp": [f"{utt} {utterances[utt][0]}" for utt in ids],
-        "text": [f"{utt} {utterances[utt][1]}" for utt in ids],
-        "utt2spk": [f"{utt} {SPEAKER}" for utt in ids],
-        "spk2utt": [" ".join([SPEAKER, *ids])],
-    }
-    for name, content in lines.items():
-        (folder / name).write_text("\n".join(content) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -200,14 +187,13 @@ def main() -> int:
     texts = {name: normalize_text(transcript) for name, transcript in present.items()}
     for part, names in split_groups(group_by_shared_sentence(present), texts).items():
         utterances = {
-            f"{SPEAKER}-{name.replace('/', '-')}": (
-                (audio_folder / f"{name}.wav").resolve(),
-                texts[name],
+            f"{SPEAKER}-{name.replace('/', '-')}": Row(
+                (audio_folder / f"{name}.wav").resolve(), texts[name], SPEAKER
             )
             for name in names
         }
         write_data_folder(args.data / part, utterances)
-        words = sum(len(text.split()) for _, text in utterances.values())
+        words = sum(len(row.text.split()) for row in utterances.values())
         print(f"{part}: {len(utterances)} utterances, {words} words")
     return 0
 

@@ -30,7 +30,6 @@ import re
 import shutil
 import sys
 import tarfile
-import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
@@ -38,8 +37,11 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-# The scripts of a recipe are no package.
+# The scripts of recipes are no package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "common"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import corpus_files
+from corpus_files import Row, write_data_folder
 from strings import Digit, concatenate, draw_strings, noise_pieces
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
@@ -76,10 +78,7 @@ def download(downloads: Path) -> Path:
     downloads.mkdir(parents=True, exist_ok=True)
     archive = downloads / URL.rsplit("/", 1)[1]
     if not archive.exists():
-        partial = archive.with_suffix(".part")
-        with urllib.request.urlopen(URL) as response, open(partial, "wb") as output:
-            shutil.copyfileobj(response, output)
-        partial.rename(archive)
+        corpus_files.download(URL, archive)
     with tarfile.open(archive) as tar:
         folder = downloads / tar.getnames()[0].partition("/")[0]
         tar.extractall(downloads, filter="data")
@@ -137,8 +136,8 @@ def load_corpus(args: argparse.Namespace) -> list[Digit] | None:
     return read_digits(find_recordings(download(args.downloads), args.downloads))
 
 
-def write_strings(folder: Path, part: str, digits: list[Digit], seed: int) -> dict[str, tuple]:
-    """Write the strings of one part as WAV; returns ``{utterance: (path, speaker, text)}``.
+def write_strings(folder: Path, part: str, digits: list[Digit], seed: int) -> dict[str, Row]:
+    """Write the strings of one part as WAV; returns rows by utterance.
 
     Names end with a checksum of the audio, so that what was made from a string of another seed or
     corpus is never taken for this one's.
@@ -162,26 +161,11 @@ def write_strings(folder: Path, part: str, digits: list[Digit], seed: int) -> di
                 partial = path.with_suffix(".part")
                 soundfile.write(partial, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
                 partial.rename(path)
-            utterances[name] = (path, speaker, " ".join(WORDS[d.digit] for d in string))
+            utterances[name] = Row(path, " ".join(WORDS[d.digit] for d in string), speaker)
     for path in audio.glob("*.wav"):
         if path.stem not in utterances:
             path.unlink()
     return utterances
-
-
-def write_data_folder(folder: Path, utterances: dict[str, tuple]) -> None:
-    """Write wav.scp, text, utt2spk and spk2utt."""
-    speakers: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(utterances):
-        speakers[utterances[name][1]].append(name)
-    tables = {
-        "wav.scp": [f"{name} {utterances[name][0]}" for name in sorted(utterances)],
-        "text": [f"{name} {utterances[name][2]}" for name in sorted(utterances)],
-        "utt2spk": [f"{name} {utterances[name][1]}" for name in sorted(utterances)],
-        "spk2utt": [f"{speaker} {' '.join(names)}" for speaker, names in sorted(speakers.items())],
-    }
-    for name, lines in tables.items():
-        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -221,8 +205,8 @@ def main() -> int:
             return 1
         utterances = write_strings(args.data / part, part, members, args.seed)
         write_data_folder(args.data / part, utterances)
-        words = sum(len(text.split()) for _, _, text in utterances.values())
-        people = len({speaker for _, speaker, _ in utterances.values()})
+        words = sum(len(row.text.split()) for row in utterances.values())
+        people = len({row.speaker for row in utterances.values()})
         print(f"{part}: {len(utterances)} strings, {words} digits, {people} speakers")
     dictionary = args.data / "local" / "dict"
     dictionary.mkdir(parents=True, exist_ok=True)
