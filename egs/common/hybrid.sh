@@ -21,6 +21,9 @@ local_data_opts=""     # options for local/data.sh
 speed_perturb_factors=""              # copies of the training part at these speeds, "0.9 1.0 1.1"
 min_wav_duration=0.2   # seconds
 max_wav_duration=20    # seconds, of the training part
+feats_type=raw         # what networks read: raw, waveforms; or fbank, log mel energies in Kaldi's archives,
+                       # normalized by speaker (speakers as in utt2spk)
+num_mels=40            # energies of fbank
 # Lexicon and language model
 lexicon=               # default DATADIR/local/dict/lexicon.txt, from local/data.sh
 lang_args=""           # further options for hybrid_lang, such as "--oov refuse"
@@ -49,7 +52,7 @@ denominator_args=""    # further options for hybrid_denominator, such as "--orde
 realign=false          # true: align once more, with the FP32 network, and train it again, as
                        # EXPDIR/hybrid_realigned_SCHEME
 realign_config=        # of that training; default: --hybrid_config
-feats_normalize=utterance_mvn         # or global_mvn
+feats_normalize=       # utterance_mvn, the default of raw; none, that of fbank; or global_mvn
 calibration_batches=16
 # Decoding
 inference_config=      # default conf/decode_hybrid.yaml, after lfmmi conf/decode_hybrid_lfmmi.yaml
@@ -71,7 +74,7 @@ results=               # results table as JSON; default EXPDIR/results.json, or 
 
 help="Usage: ./run.sh [--OPTION VALUE]...
 Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
-  1 data  2 speed perturbation  3 format  4 remove long/short  5 lexicon and topology
+  1 data  2 speed perturbation  3 format  4 remove long/short, features  5 lexicon and topology
   6 language model  7 monophone GMM  8 triphone GMM and decoding graph  9 alignment
   10 statistics  11 training (FP32, then calibration and quantization-aware training)
   12 decoding  13 scoring  14 packing (only when asked for: --stop_stage 14)"
@@ -79,7 +82,10 @@ Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
 . "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 parse_options "$@"
 one_of criterion ce lfmmi
-one_of feats_normalize utterance_mvn global_mvn
+one_of feats_type raw fbank
+if [ "$feats_type" = raw ]; then feats_normalize=${feats_normalize:-utterance_mvn}; fi
+feats_normalize=${feats_normalize:-none}
+one_of feats_normalize utterance_mvn global_mvn none
 one_of realign true false
 one_of decode_gmm true false
 if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then
@@ -161,6 +167,12 @@ import_alignment() {
 . "$common/hybrid_decoding.sh"
 
 prepare_data
+if doing 4 && [ "$feats_type" = fbank ]; then
+    for part in $(printf '%s\n' $train_set dev $test_sets | awk '!seen[$0]++'); do
+        $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
+            --output "$dumpdir/fbank/$part" --num_mels "$num_mels"
+    done
+fi
 
 if doing 5 && [ -z "$kaldi_ali" ]; then
     log "stage 5: lexicon and topology"

@@ -14,8 +14,10 @@ network_prior() {
 
 # Scores of a part by a trained system: network_scores SYSTEM INFERENCE FOLDER PART
 network_scores() {
-    local system=$1 inference=$2 folder=$3 part=$4 list=$dumpdir/raw/$4/wav.scp
+    local system=$1 inference=$2 folder=$3 part=$4 speech list
     local model=$1/$inference_model jobs job options
+    speech=$(speech_of "$part")
+    list=${speech%%,*}
     options=(--hybrid_train_config "$system/config.yaml" --hybrid_model_file "$model")
     options+=(--log_prior "$system/log_prior")
     if [ "$inference" = int4 ]; then
@@ -35,7 +37,7 @@ network_scores() {
     OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
         logged $decode_cmd JOB=1:"$jobs" "$folder/logdir/hybrid_inference.JOB.log" $python \
         -m espnet_quant4.bin.hybrid_inference --ngpu 0 --config "$inference_config" \
-        --data_path_and_name_and_type "$list,speech,sound" \
+        --data_path_and_name_and_type "$speech" \
         --key_file "$folder/logdir/keys.JOB.scp" "${options[@]}" \
         --output_dir "$folder/logdir/output.JOB"
     join_scores "$folder" "$jobs"

@@ -1,12 +1,19 @@
 # Training of the hybrid recipes' networks. Sourced by hybrid.sh, whose options these functions read.
 
+# What a network reads of a part: its list, which name ESPnet knows it by, and as what type.
+speech_of() {
+    if [ "$feats_type" = fbank ]; then echo "$dumpdir/fbank/$1/feats.scp,speech,kaldi_ark"
+    else echo "$dumpdir/raw/$1/wav.scp,speech,sound"; fi
+}
+
 # All that trainings and statistics have in common: data_options ALIGNMENT.
 data_options() {
     local ali=$1 part kind
     echo "--num_pdfs $ali/$train_set/num_pdfs"
+    [ "$feats_type" = fbank ] && echo "--input_size $num_mels"
     for part in train:$train_set valid:dev; do
         kind=${part%:*} part=${part#*:}
-        echo "--${kind}_data_path_and_name_and_type $dumpdir/raw/$part/wav.scp,speech,sound"
+        echo "--${kind}_data_path_and_name_and_type $(speech_of "$part")"
         echo "--${kind}_data_path_and_name_and_type $ali/$part/pdf_ids,pdf_ids,text_int"
     done
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kaldiio
 
-from espnet_quant4.hybrid.gmm.features import FeatureError
+from espnet_quant4.hybrid.features.extraction import FeatureError
 from espnet_quant4.hybrid.gmm.stages import (
     GmmError,
     align_data,

@@ -20,6 +20,7 @@ COMMANDS = {
     "hub5": ("score_hub5", "score Hub5-2000 (eval2000) by parts with NIST's hubscr.pl"),
     "results": ("results", "make the table of results of a recipe's experiments"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
+    "hybrid-features": ("hybrid_features", "write filterbanks, normalized by speaker"),
     "hybrid-gmm": ("hybrid_gmm", "train a GMM-HMM, align and score with it"),
     "hybrid-lm": ("hybrid_lm", "estimate an n-gram language model from transcripts"),
     "hybrid-graph": ("hybrid_graph", "build a hybrid system's decoding graph HCLG"),

@@ -15,14 +15,7 @@ pytest.importorskip("kaldi_hmm_gmm")
 RECIPE = EGS / "an4" / "hybrid1"
 # No augmentation, no schedule: a handful of steps must do.
 TINY = {
-    "frontend_conf": {
-        "fs": "16k",
-        "n_fft": 512,
-        "win_length": 400,
-        "hop_length": 160,
-        "n_mels": 24,
-    },
-    "batch_bins": 160000,
+    "batch_bins": 40000,
     "num_workers": 0,
     "keep_nbest_models": 1,
     "specaug": None,

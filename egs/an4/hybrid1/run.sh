@@ -7,4 +7,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ../../common/hybrid.sh --fs 16000 --speed_perturb_factors "0.9 1.0 1.1" \
     --realign true --realign_config conf/train_hybrid_realigned.yaml \
-    --rescore_order 3 --acoustic_scale 0.2 --lm_scales "5 4 6 3 7 8 10" "$@"
+    --feats_type fbank --rescore_order 3 --acoustic_scale 0.2 --lm_scales "5 4 6 3 7 8 10" "$@"

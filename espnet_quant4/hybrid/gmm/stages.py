@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from espnet_quant4.hybrid.features.extraction import compute_features, mfcc
 from espnet_quant4.hybrid.gmm.acoustic_model import (
     AcousticModel,
     new_mixture,
@@ -23,7 +24,7 @@ from espnet_quant4.hybrid.gmm.alignment import (
     read_alignments,
     write_alignments,
 )
-from espnet_quant4.hybrid.gmm.features import compute_features, load_features
+from espnet_quant4.hybrid.gmm.features import load_features
 from espnet_quant4.hybrid.gmm.flat_start import flat_alignments
 from espnet_quant4.hybrid.gmm.phone_segments import (
     TransitionTable,
@@ -44,7 +45,7 @@ class GmmError(RuntimeError):
 
 def features_of(data: Path, transform: Transform | None = None) -> dict[str, np.ndarray]:
     """Return features of a data folder, computed first where they are not there: ``DATA/mfcc``."""
-    compute_features(data, data / "mfcc")
+    compute_features(data, data / "mfcc", mfcc)
     if transform is None:
         return dict(load_features(data, data / "mfcc"))
     return dict(load_features(data, data / "mfcc", transform.splice, transform.matrix))

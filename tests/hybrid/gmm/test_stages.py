@@ -8,7 +8,8 @@ from hybrid.tone_corpus import write_corpus
 from espnet_quant4.bin import hybrid_gmm
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
 from espnet_quant4.hybrid.gmm.alignment import read_alignments
-from espnet_quant4.hybrid.gmm.features import FeatureError, compute_features, load_features
+from espnet_quant4.hybrid.features.extraction import FeatureError, compute_features, mfcc
+from espnet_quant4.hybrid.gmm.features import load_features
 from espnet_quant4.hybrid.gmm.phone_segments import TransitionTable, phone_segments
 from espnet_quant4.hybrid.gmm.stages import GmmError, align_data
 from espnet_quant4.hybrid.lang.lang_directory import Lang, prepare_lang, read_transcripts
@@ -144,4 +145,4 @@ def test_what_fails_is_left_out_and_listed(system, tmp_path):
 def test_audio_that_is_not_there_is_named(tmp_path):
     (tmp_path / "wav.scp").write_text("u1 /nowhere/u1.wav\n")
     with pytest.raises(FeatureError, match=r"u1: /nowhere/u1.wav"):
-        compute_features(tmp_path, tmp_path / "mfcc")
+        compute_features(tmp_path, tmp_path / "mfcc", mfcc)
