@@ -1,4 +1,4 @@
-"""``espnet-quant4 hybrid-features``: write the filterbanks that a network reads in place of waveforms."""
+"""``espnet-quant4 hybrid-features``: write the filterbanks that a network reads."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ import pytest
 from hybrid.tone_corpus import write_corpus
 
 from espnet_quant4.bin import hybrid_gmm
+from espnet_quant4.hybrid.features.extraction import FeatureError, compute_features, mfcc
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
 from espnet_quant4.hybrid.gmm.alignment import read_alignments
-from espnet_quant4.hybrid.features.extraction import FeatureError, compute_features, mfcc
 from espnet_quant4.hybrid.gmm.features import load_features
 from espnet_quant4.hybrid.gmm.phone_segments import TransitionTable, phone_segments
 from espnet_quant4.hybrid.gmm.stages import GmmError, align_data
