@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Plain stage driver of the recipes: ESPnet's stage numbers and options, ESPnet's own modules for
-# every step that ESPnet has. Called by a recipe's run.sh from the recipe's folder.
+# Stage driver of the transducer recipes: ESPnet's stage numbers and options, ESPnet's own modules for
+# every step that ESPnet has. With ESPNET_ROOT, a checkout of ESPnet, its asr.sh runs the stages;
+# without, this script does. Called by a recipe's run.sh from the recipe's folder.
 set -euo pipefail
 
 # General
@@ -34,24 +35,77 @@ calibration_batches=16
 inference_config=conf/decode_asr.yaml
 inference_asr_model=valid.loss.ave.pth
 inferences="emulated int4"   # how quantized systems are decoded: in float, or on 4-bit codes
+train_set=train        # folders of local/data.sh
+valid_set=dev
 test_sets="dev test"
 results=               # results table as JSON; default EXPDIR/results.json
+# With ESPNET_ROOT only
+num_nodes=1            # machines of a training
+inference_nj=          # parallel decoding jobs; default --nj
+stats_nj=1             # parallel jobs of stage 10; sums of several differ in their last bits
+audio_format=wav       # of stage 3: wav, flac, flac.ark...
+nlsyms_txt=none        # file of symbols that are no characters, such as [noise]
+speed_perturb_by=soxr  # soxr: in this process, as without a checkout; asr.sh: by sox, stage 2 of asr.sh
+espnet_args=""         # further options for every call of asr.sh
+dry_run=false          # true: show every command, and check what the recipe needs
+needs=""               # of a dry run's check: further options for espnet-quant4 check
+data_check_opts=""     # with which local/data.sh checks the corpus and writes nothing; "" where it cannot
 
 help="Usage: ./run.sh [--OPTION VALUE]...
 Options and their defaults stand at the top of egs/common/asr.sh. Stages:
   1 data  2 speed perturbation  3 format  4 remove long/short  5 tokens  10 statistics
   11 training (FP32, then calibration and quantization-aware training)  12 decoding  13 scoring
-  14 packing (only when asked for: --stop_stage 14)"
+  14 packing (only when asked for: --stop_stage 14)
+With ESPNET_ROOT=/path/to/espnet in the environment ESPnet's asr.sh runs all that it has a stage for."
 
 . "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 parse_options "$@"
 one_of from_scratch true false
+one_of speed_perturb_by soxr asr.sh
+one_of dry_run true false
 
 . ./path.sh
 . ./cmd.sh
 token_list=$datadir/token_list/char/tokens.txt
 stats=$expdir/asr_stats_raw_char
 results=${results:-$expdir/results.json}
+
+# The order of tokens is that of a trained model's outputs: where --from_scratch false, its list takes
+# the place of the data's.
+order_tokens() {
+    local tokens=$1 unknown
+    [ "$from_scratch" = true ] && return 0
+    [ "$dry_run" = true ] && return 0
+    unknown=$(grep -vxFf "$pretrained/tokens.txt" "$tokens" | tr '\n' ' ' || true)
+    if [ -n "$unknown" ]; then
+        echo "run.sh: $pretrained/fp32.pth knows no token for: $unknown" >&2
+        echo "Remove these characters in local/data.py, or train: --from_scratch true" >&2
+        exit 1
+    fi
+    cp "$pretrained/tokens.txt" "$tokens"
+}
+
+# Whether the model of pretrained/ is there, and of these tokens.
+check_pretrained() {
+    if [ ! -e "$pretrained/fp32.pth" ]; then
+        echo "no $pretrained/fp32.pth; train it: --from_scratch true" >&2; exit 1
+    fi
+    [ "$dry_run" = true ] && return 0
+    cmp "$pretrained/tokens.txt" "$1" || {
+        echo "run.sh: $pretrained/fp32.pth was trained with other tokens; run stage 5" >&2
+        exit 1; }
+}
+
+if [ -n "${ESPNET_ROOT:-}" ]; then
+    . "$common/through_espnet.sh"
+    through_espnet
+    [ "$dry_run" = false ] || check_needs
+    exit
+fi
+if [ "$dry_run" = true ]; then
+    echo "run.sh: --dry_run true shows what ESPnet's asr.sh would run; export ESPNET_ROOT" >&2
+    exit 2
+fi
 
 prepare_data
 
@@ -62,16 +116,7 @@ if doing 5; then
         --input "$dumpdir/raw/$train_set/text" --output "$token_list.part" --write_vocabulary true \
         --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1" \
         --log_level WARNING
-    if [ "$from_scratch" = false ]; then
-        # The order of tokens is that of the trained model's outputs.
-        unknown=$(grep -vxFf "$pretrained/tokens.txt" "$token_list.part" | tr '\n' ' ' || true)
-        if [ -n "$unknown" ]; then
-            echo "run.sh: $pretrained/fp32.pth knows no token for: $unknown" >&2
-            echo "Remove these characters in local/data.py, or train: --from_scratch true" >&2
-            exit 1
-        fi
-        cp "$pretrained/tokens.txt" "$token_list.part"
-    fi
+    order_tokens "$token_list.part"
     if cmp -s "$token_list.part" "$token_list"; then rm "$token_list.part"
     else mv "$token_list.part" "$token_list"; fi
 fi
@@ -80,7 +125,7 @@ data_options() {
     local file
     for file in wav.scp,speech,sound text,text,text; do
         echo "--train_data_path_and_name_and_type $dumpdir/raw/$train_set/$file"
-        echo "--valid_data_path_and_name_and_type $dumpdir/raw/dev/$file"
+        echo "--valid_data_path_and_name_and_type $dumpdir/raw/$valid_set/$file"
     done
 }
 
@@ -91,9 +136,9 @@ if doing 10; then
         logged $train_cmd "$stats/stats.log" $python -m espnet2.bin.asr_train \
             --collect_stats true --use_preprocessor true --token_type char --ngpu 0 \
             --token_list "$token_list" --config "$asr_config" --normalize none \
-            --batch_type unsorted --batch_size 8 --output_dir "$stats" $(data_options) \
+            --output_dir "$stats" $(data_options) \
             --train_shape_file "$dumpdir/raw/$train_set/utt2num_samples" \
-            --valid_shape_file "$dumpdir/raw/dev/utt2num_samples"
+            --valid_shape_file "$dumpdir/raw/$valid_set/utt2num_samples"
     fi
     for part in train valid; do
         awk -v n="$(wc -l < "$token_list")" '{print $0 "," n}' \
@@ -130,12 +175,7 @@ if doing 11; then
     log "stage 11: training"
     fp32=$expdir/asr_fp32
     if [ "$from_scratch" = false ]; then
-        if [ ! -e "$pretrained/fp32.pth" ]; then
-            echo "no $pretrained/fp32.pth; train it: --from_scratch true" >&2; exit 1
-        fi
-        cmp "$pretrained/tokens.txt" "$token_list" || {
-            echo "run.sh: $pretrained/fp32.pth was trained with other tokens; run stage 5" >&2
-            exit 1; }
+        check_pretrained "$token_list"
         if ! cmp -s "$pretrained/fp32.pth" "$fp32/$inference_asr_model"; then
             log "$fp32: taken from $pretrained/fp32.pth"
             # ESPnet writes the model's config.yaml and stops there.

@@ -34,10 +34,21 @@ one_of() {
     exit 2
 }
 
+# A dry run shows its commands and changes nothing.
+dry_run=${dry_run:-false}
+
+# Runs a command; a dry run shows it instead.
+run() {
+    if [ "$dry_run" = false ]; then "$@"; return; fi
+    printf '    '
+    printf '%q ' "$@"
+    echo
+}
+
 # Runs a command, or several with JOB=FIRST:LAST before the log, under one of cmd.sh's runners.
 logged() {
     local status=0
-    "$@" || status=$?
+    run "$@" || status=$?
     if [ $status -ne 0 ]; then
         echo "run.sh: failed with exit status $status: $*" >&2
         exit $status
@@ -59,24 +70,39 @@ each_system() {
     fi
 }
 
+# What a dry run says last: the corpus, programs, packages and room that are missing.
+check_needs() {
+    local status=0 programs="bash awk perl"
+    if [ -n "${ESPNET_ROOT:-}" ]; then programs+=" bc sclite"; fi
+    if [ "${speed_perturb_by:-}" = asr.sh ] && [ -n "$speed_perturb_factors" ]; then programs+=" sox"; fi
+    log "what the recipe needs"
+    # shellcheck disable=SC2086
+    $python -m espnet_quant4.bin.main check --programs $programs $needs || status=1
+    if [ -n "$data_check_opts" ]; then
+        log "corpus"
+        # shellcheck disable=SC2086
+        local/data.sh --python "$python" $local_data_opts $data_check_opts || status=1
+    fi
+    return $status
+}
+
 # Stages 1 to 4: from local/data.sh to $dumpdir/raw/PART, and what training reads as $train_set.
 prepare_data() {
-    local part parts limit
-    train_set=train
-    [ -n "$speed_perturb_factors" ] && train_set=train_sp
-    parts=$(printf '%s\n' $train_set dev $test_sets | awk '!seen[$0]++')
+    local part parts limit written=$train_set
+    [ -n "$speed_perturb_factors" ] && train_set+=_sp
+    parts=$(printf '%s\n' "$train_set" "$valid_set" $test_sets | awk '!seen[$0]++')
 
     if doing 1; then
         log "stage 1: data"
         # shellcheck disable=SC2086
-        local/data.sh --python "$python" --data "$datadir" $local_data_opts
+        run local/data.sh --python "$python" --data "$datadir" $local_data_opts
     fi
 
     if doing 2; then
-        log "stage 2: speed perturbation of train: ${speed_perturb_factors:-none}"
+        log "stage 2: speed perturbation of $written: ${speed_perturb_factors:-none}"
         if [ -n "$speed_perturb_factors" ]; then
             # shellcheck disable=SC2086
-            $python "$common/prepare.py" perturb "$datadir/train" "$datadir/train_sp" --fs "$fs" \
+            run $python "$common/prepare.py" perturb "$datadir/$written" "$datadir/$train_set" --fs "$fs" \
                 --factors $speed_perturb_factors
         fi
     fi
@@ -84,7 +110,7 @@ prepare_data() {
     if doing 3; then
         log "stage 3: format"
         for part in $parts; do
-            $python "$common/prepare.py" format "$datadir/$part" "$dumpdir/raw/org/$part" --fs "$fs"
+            run $python "$common/prepare.py" format "$datadir/$part" "$dumpdir/raw/org/$part" --fs "$fs"
         done
     fi
 
@@ -93,8 +119,8 @@ prepare_data() {
         for part in $parts; do
             limit=$max_wav_duration
             # The limit is for the cost of training; what is scored is scored as a whole.
-            [ "$part" != $train_set ] && limit=1000000
-            $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
+            [ "$part" != "$train_set" ] && limit=1000000
+            run $python "$common/prepare.py" filter "$dumpdir/raw/org/$part" "$dumpdir/raw/$part" \
                 --fs "$fs" --min_seconds "$min_wav_duration" --max_seconds "$limit"
         done
     fi
@@ -115,24 +141,32 @@ scheme_file() {
     echo "$file"
 }
 
+# Puts a scheme's file into its system's folder, unless that was started from another FP32 model:
+# take_scheme SCHEME OUTPUT. $fp32 is the checkpoint that the system starts from.
+take_scheme() {
+    local scheme=$1 output=$2 file
+    if [ "$fp32" -nt "$output/calibrated.pth" ] && [ -e "$output/calibrated.pth" ]; then
+        echo "run.sh: $output was started from an earlier $fp32." >&2
+        echo "Remove $output to train it again, or choose another --expdir" >&2
+        exit 1
+    fi
+    file=$(scheme_file "$scheme")
+    [ "$dry_run" = false ] || return 0
+    mkdir -p "$output"
+    cmp -s "$file" "$output/scheme.yaml" || cp "$file" "$output/scheme.yaml"
+}
+
 # Calibrates and trains the quantized systems PREFIX_SCHEME of $schemes, from PREFIX_fp32:
 # quantize PREFIX CALIBRATE TRAIN, the last two the modules' names with first options. The driver's
 # train_options CONFIG OUTPUT says what all its trainings have in common.
 quantize() {
     local prefix=$1 calibrate=$2 trainer=$3 fp32=$1_fp32/$inference_model
-    local scheme system output file to_calibrate="" to_train=""
+    local scheme system output to_calibrate="" to_train=""
     for scheme in $schemes; do
         system=$(system_of "$scheme")
         [ "$system" = fp32 ] && continue
         output=${prefix}_$system
-        if [ "$fp32" -nt "$output/calibrated.pth" ] && [ -e "$output/calibrated.pth" ]; then
-            echo "run.sh: $output was started from an earlier $fp32." >&2
-            echo "Remove $output to train it again, or choose another --expdir" >&2
-            exit 1
-        fi
-        file=$(scheme_file "$scheme")
-        mkdir -p "$output"
-        cmp -s "$file" "$output/scheme.yaml" || cp "$file" "$output/scheme.yaml"
+        take_scheme "$scheme" "$output"
         [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
         if [ -e "$output/$inference_model" ]; then log "$output: trained already"
         else to_train+=" $system"; fi
@@ -147,7 +181,7 @@ quantize() {
             --output "${prefix}_JOB/calibrated.pth"
         for system in $to_calibrate; do
             log "${prefix}_$system: clips of activations"
-            sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
+            run sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
         done
     fi
     if [ -n "$to_train" ]; then
@@ -165,6 +199,7 @@ inferences_of() { if [ "$1" = fp32 ]; then echo emulated; else echo "$inferences
 # Cuts an utterance list into lists FOLDER/logdir/keys.JOB.scp; prints how many.
 split_keys() {
     local list=$1 folder=$2 utterances jobs job
+    if [ "$dry_run" = true ]; then echo "$nj"; return; fi
     utterances=$(wc -l < "$list")
     jobs=$((nj < utterances ? nj : utterances))
     mkdir -p "$folder/logdir"

@@ -69,8 +69,20 @@ gmm_lm_scales="10 12 8 14 6 17 5"
 word_insertion_penalties="0 0.5 1 -0.5"     # likewise
 decode_args=""         # further options for hybrid_decode, such as "--beam 11"
 rescore_args=""        # and for hybrid_rescore, such as "--lm_rescore 3gram.arpa --old_lm 2gram.arpa"
+word_times=false       # true: times of the recognized words too, as FOLDER/ctm of each part
 test_sets="dev test"
 results=               # results table as JSON; default EXPDIR/results.json, or EXPDIR/results_lfmmi.json...
+nist_sets=""           # test sets with stm and glm, scored by NIST's rules too: stage 13
+dry_run=false          # true: show every command, and check what the recipe needs
+needs=""               # of a dry run's check: further options for espnet-quant4 check
+data_check_opts=""     # with which local/data.sh checks the corpus and writes nothing; "" where it cannot
+# With --data_by asr.sh only
+data_by=prepare.py     # asr.sh: stages 1 to 4 by ESPnet's asr.sh, of the checkout ESPNET_ROOT
+num_nodes=1            # as of asr.sh
+inference_nj=
+audio_format=wav       # of stage 3: wav or flac
+nlsyms_txt=none
+espnet_args=""         # further options for asr.sh
 
 help="Usage: ./run.sh [--OPTION VALUE]...
 Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
@@ -82,12 +94,15 @@ Options and their defaults stand at the top of egs/common/hybrid.sh. Stages:
 . "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 parse_options "$@"
 one_of criterion ce lfmmi
+one_of data_by prepare.py asr.sh
+one_of dry_run true false
 one_of feats_type raw fbank
 if [ "$feats_type" = raw ]; then feats_normalize=${feats_normalize:-utterance_mvn}; fi
 feats_normalize=${feats_normalize:-none}
 one_of feats_normalize utterance_mvn global_mvn none
 one_of realign true false
 one_of decode_gmm true false
+one_of word_times true false
 if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then
     echo "run.sh: --kaldi_ali $kaldi_ali wants the graph of the same tree too: --graph DIR" >&2
     exit 2
@@ -100,12 +115,17 @@ if [ -n "$kaldi_ali" ] && [ "$realign" = true ]; then
     echo "run.sh: --kaldi_ali: a network's own alignment wants this recipe's lexicon; --realign false" >&2
     exit 2
 fi
+if [ -n "$kaldi_ali" ] && [ "$word_times" = true ]; then
+    echo "run.sh: --kaldi_ali: times of words want this recipe's lexicon; --word_times false" >&2
+    exit 2
+fi
 case " $schemes " in *" fp32 "*|"  ") ;; *)
     echo "run.sh: --schemes $schemes: every system starts from fp32; add it" >&2; exit 2 ;;
 esac
 
 . ./path.sh
 . ./cmd.sh
+train_set=train valid_set=dev
 lexicon=${lexicon:-$datadir/local/dict/lexicon.txt}
 lang=$datadir/lang
 text=$datadir/local/train_text    # what the lexicon is checked with and the language model counts
@@ -132,6 +152,7 @@ fi
 up_to_date() {
     local made=$1 input
     shift
+    [ "$dry_run" = false ] || return 1
     [ -e "$made" ] || return 1
     for input in "$@"; do [ "$input" -nt "$made" ] && return 1; done
     return 0
@@ -143,7 +164,7 @@ gmm() {
     shift 3
     # shellcheck disable=SC2086
     if up_to_date "$output/final.mdl" $inputs; then log "$output: there already"; return 0; fi
-    rm -f "$output/final.mdl"   # hybrid_gmm goes by it
+    run rm -f "$output/final.mdl"   # hybrid_gmm goes by it
     log "$output: $step (log: $output/$step.log)"
     # shellcheck disable=SC2086
     logged $train_cmd "$output/$step.log" $python -m espnet_quant4.bin.hybrid_gmm "$step" \
@@ -159,42 +180,50 @@ import_alignment() {
         return 0
     fi
     # shellcheck disable=SC2086
-    $python -m espnet_quant4.bin.hybrid_import alignments --ali "$source" --model "$kaldi_ali" \
+    run $python -m espnet_quant4.bin.hybrid_import alignments --ali "$source" --model "$kaldi_ali" \
         --data "$dumpdir/raw/$part" --output "$ali/$part" $import_args
 }
 
 . "$common/hybrid_training.sh"
 . "$common/hybrid_decoding.sh"
 
-prepare_data
+if [ "$data_by" = asr.sh ]; then
+    speed_perturb_by=asr.sh
+    . "$common/espnet_passes.sh"
+    prepare_through_espnet 4
+else
+    prepare_data
+fi
 if doing 4 && [ "$feats_type" = fbank ]; then
     for part in $(printf '%s\n' $train_set dev $test_sets | awk '!seen[$0]++'); do
-        $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
+        run $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
             --output "$dumpdir/fbank/$part" --num_mels "$num_mels"
     done
 fi
 
 if doing 5 && [ -z "$kaldi_ali" ]; then
     log "stage 5: lexicon and topology"
-    mkdir -p "$(dirname "$text")"
-    cmp -s "$datadir/train/text" "$text" || cp "$datadir/train/text" "$text"
+    if [ "$dry_run" = false ]; then
+        mkdir -p "$(dirname "$text")"
+        cmp -s "$datadir/train/text" "$text" || cp "$datadir/train/text" "$text"
+    fi
     if up_to_date "$lang/L_disambig.fst" "$lexicon" "$text"; then log "$lang: there already"
     else
         # shellcheck disable=SC2086
-        $python -m espnet_quant4.bin.hybrid_lang --lexicon "$lexicon" --text "$text" \
+        run $python -m espnet_quant4.bin.hybrid_lang --lexicon "$lexicon" --text "$text" \
             --output "$lang" $lang_args
     fi
 fi
 
 if doing 6 && [ -z "$kaldi_ali" ]; then
     log "stage 6: language model"
-    mkdir -p "$expdir/lm"
+    run mkdir -p "$expdir/lm"
     for order in $lm_order $rescore_order; do
         made=$expdir/lm/${order}gram.arpa
         if up_to_date "$made" "$text" "$lang/words.txt"; then log "$made: there already"
         else
             # shellcheck disable=SC2086
-            $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$order" \
+            run $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$order" \
                 --output "$made" $lm_args
         fi
     done
@@ -231,7 +260,7 @@ if doing 9; then
         fi
     done
     if [ -n "$kaldi_ali" ] && ! up_to_date "$graph/HCLG.fst" "$kaldi_graph/HCLG.fst"; then
-        $python -m espnet_quant4.bin.hybrid_import graph --graph "$kaldi_graph" \
+        run $python -m espnet_quant4.bin.hybrid_import graph --graph "$kaldi_graph" \
             --model "$kaldi_ali" --output "$graph"
     fi
 fi
@@ -239,6 +268,7 @@ fi
 if doing 10 && [ -n "$schemes" ]; then
     log "stage 10: statistics"
     for part in $train_set dev; do
+        [ "$dry_run" = false ] || continue
         # What could not be aligned is left out by not being listed.
         awk 'NR == FNR { aligned[$1]; next } $1 in aligned' "$ali/$part/pdf_ids" \
             "$dumpdir/raw/$part/utt2num_samples" > "$ali/$part/utt2num_samples"
@@ -287,17 +317,20 @@ if doing 13; then
     for scheme in $schemes; do systems+=("${prefix}_$(system_of "$scheme")"); done
     [ "$decode_gmm" = true ] && systems+=(--gmm "$triphone")
     # shellcheck disable=SC2086
-    $python -m espnet_quant4.bin.hybrid_results --systems "${systems[@]}" --parts $test_sets \
+    run $python -m espnet_quant4.bin.hybrid_results --systems "${systems[@]}" --parts $test_sets \
         --dumpdir "$dumpdir/raw" --inference "$inference_name" --model "$inference_model" \
         --output "$results"
+    for part in $nist_sets; do hub5_score "$part"; done
 fi
 
 if doing 14; then
     log "stage 14: packing"
     for scheme in $schemes; do
         output=${prefix}_$(system_of "$scheme")
-        $python -m espnet_quant4.bin.hybrid_pack --hybrid_train_config "$output/config.yaml" \
+        run $python -m espnet_quant4.bin.hybrid_pack --hybrid_train_config "$output/config.yaml" \
             --hybrid_model_file "$output/$inference_model" --log_prior "$output/log_prior" \
             --outpath "$output/model.zip"
     done
 fi
+
+[ "$dry_run" = false ] || check_needs

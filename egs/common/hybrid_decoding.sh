@@ -22,7 +22,7 @@ network_scores() {
     options+=(--log_prior "$system/log_prior")
     if [ "$inference" = int4 ]; then
         if ! up_to_date "$system/model.int4" "$model" "$system/log_prior"; then
-            $python -m espnet_quant4.bin.main convert "${options[@]}" --output "$system/model.int4"
+            run $python -m espnet_quant4.bin.main convert "${options[@]}" --output "$system/model.int4"
         fi
         options=(--int4_file "$system/model.int4")
     fi
@@ -30,8 +30,8 @@ network_scores() {
         log "$folder: scored already"
         return 0
     fi
-    log "$folder: $(wc -l < "$list") utterances"
     jobs=$(split_keys "$list" "$folder")
+    log "$folder: scores, $jobs jobs"
     # One thread a job: the jobs are the parallel part.
     # shellcheck disable=SC2086
     OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
@@ -50,7 +50,7 @@ gmm_scores() {
         log "$folder: scored already"
         return 0
     fi
-    rm -f "$folder/logdir/output.1/scores.scp"   # hybrid_gmm goes by it
+    run rm -f "$folder/logdir/output.1/scores.scp"   # hybrid_gmm goes by it
     # shellcheck disable=SC2086
     logged $decode_cmd "$folder/logdir/hybrid_gmm.log" $python -m espnet_quant4.bin.hybrid_gmm \
         scores --data "$data" --model "$triphone" --output "$folder/logdir/output.1"
@@ -60,6 +60,7 @@ gmm_scores() {
 # Makes one index of the scores of all jobs, which are kept apart for the search.
 join_scores() {
     local folder=$1 jobs=$2 job
+    [ "$dry_run" = false ] || return 0
     for job in $(seq "$jobs"); do cat "$folder/logdir/output.$job/scores.scp"; done |
         sort > "$folder/scores.scp.part"
     echo "$jobs" > "$folder/num_jobs"
@@ -73,7 +74,7 @@ search() {
     local system=$1 acoustic_scale=$2 lm_scales=$3 part folder jobs choice
     for part in $parts; do
         folder=$system/$part
-        jobs=$(cat "$folder/num_jobs")
+        if [ "$dry_run" = true ]; then jobs=$nj; else jobs=$(cat "$folder/num_jobs"); fi
         log "$folder: search"
         # shellcheck disable=SC2086
         OMP_NUM_THREADS=1 logged $decode_cmd JOB=1:"$jobs" "$folder/logdir/hybrid_decode.JOB.log" \
@@ -91,5 +92,39 @@ search() {
         logged $decode_cmd "$folder/logdir/hybrid_rescore.log" $python \
             -m espnet_quant4.bin.hybrid_rescore $rescore_args "${choice[@]}" \
             --output "$folder" --nbest $(seq -f "$folder/logdir/search.%g/nbest" "$jobs")
+        if [ "$word_times" = true ]; then times_of_words "$folder" "$acoustic_scale" "$part"; fi
+    done
+}
+
+# Times of the words of a part's text, in its calls where these are known: times_of_words FOLDER
+# ACOUSTIC_SCALE PART
+times_of_words() {
+    local folder=$1 acoustic_scale=$2 part=$3 segments options=()
+    for segments in "$datadir/$part/segments" "$datadir/$part/call_segments"; do
+        [ -e "$segments" ] && options=(--segments "$segments")
+    done
+    log "$folder: times of words"
+    # shellcheck disable=SC2086
+    OMP_NUM_THREADS=1 logged $decode_cmd "$folder/logdir/hybrid_ctm.log" $python \
+        -m espnet_quant4.bin.hybrid_ctm --text "$folder/text" --scores "$folder/scores.scp" \
+        --lang "$lang" --model "$ali/$train_set" --acoustic_scale "$acoustic_scale" \
+        --output "$folder" ${options[@]+"${options[@]}"}
+}
+
+# Scores a test set by NIST's rules, of every system and way of inference: hub5_score PART
+hub5_score() {
+    local part=$1 folder scheme system inference data=$datadir/$1 segments
+    segments=$data/segments
+    # A file for each utterance: its place in the call is beside it.
+    [ -e "$data/call_segments" ] && segments=$data/call_segments
+    for scheme in $schemes; do
+        system=$(system_of "$scheme")
+        for inference in $(inferences_of "$system"); do
+            folder=${prefix}_$system/$inference_name
+            [ "$inference" = int4 ] && folder+=_int4
+            # shellcheck disable=SC2086
+            run $python -m espnet_quant4.bin.main hub5 --stm "$data/stm" --glm "$data/glm" \
+                --hyp "$folder/$part/text" --segments "$segments" --output "$folder/$part/score_hub5"
+        done
     done
 }

@@ -54,6 +54,7 @@ train() {
 # Lists what is trained on, with lengths: what has statistics and is in the alignment.
 list_aligned() {
     local part kind
+    [ "$dry_run" = false ] || return 0
     for part in train:$train_set valid:dev; do
         kind=${part%:*} part=${part#*:}
         awk 'NR == FNR { aligned[$1]; next } $1 in aligned' "$training_ali/$part/pdf_ids" \

@@ -1,9 +1,10 @@
 """Set the activation clips of a quantized model from data, before quantization-aware training.
 
 Takes the options of ``espnet2.bin.asr_train``, or with ``--task hybrid`` those of
-``espnet_quant4.bin.hybrid_train``, for the run that is to follow: its ``--config``, the FP32 checkpoint
-as ``--init_param``, the training data. A few training batches pass through the model
-in float, without dropout and augmentation; the model with its clips set is saved, for
+``espnet_quant4.bin.hybrid_train``, for the run that is to follow: its ``--config``, the FP32 checkpoint as
+``--init_param``, the training data. The ``config.yaml`` of an experiment, which ESPnet's ``--dry_run``
+writes too, will do as ``--config``: all options stand in it. A few training batches pass through the
+model in float, without dropout and augmentation; the model with its clips set is saved, for
 ``--init_param`` of the run.
 """
 
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from espnet_quant4.bin.task_class import TASKS, task_class
 
@@ -39,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The task first: it says which other options there are.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--task", choices=TASKS, default="asr")
-    args = get_parser(first.parse_known_args(arguments)[0].task).parse_args(arguments)
+    first.add_argument("--config", type=Path)
+    known, rest = first.parse_known_args(arguments)
+    parser = get_parser(known.task)
+    with only_options(known.config, parser) as config:
+        named = [] if config is None else ["--config", str(config)]
+        args = parser.parse_args(["--task", known.task, *named, *rest])
+    args.config = known.config
     espnet_quant4.plugin.register()
     if args.batches < 1:
         raise SystemExit(f"--batches {args.batches}: valid are 1 and above")
@@ -50,6 +60,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.replace(temporary, args.output)
     print(f"saved {args.output}")
     return 0
+
+
+@contextmanager
+def only_options(config: Path | None, parser: argparse.ArgumentParser) -> Iterator[Path | None]:
+    """Give a configuration that a parser takes: of an experiment's ``config.yaml``, the options in it.
+
+    Args:
+        config: a YAML file, or None.
+        parser: that of the training.
+    """
+    settings = None
+    if config is not None and config.is_file():
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    # ESPnet saves, beside the options, which of them it requires.
+    if not isinstance(settings, dict) or "required" not in settings:
+        yield config
+        return
+    options = {action.dest for action in parser._actions} - {"config", "help"}
+    with tempfile.TemporaryDirectory(prefix="espnet_quant4_") as folder:
+        written = Path(folder, "config.yaml")
+        kept = {key: value for key, value in settings.items() if key in options}
+        written.write_text(yaml.safe_dump(kept), encoding="utf-8")
+        yield written
 
 
 def calibrate(args: Any) -> torch.nn.Module:

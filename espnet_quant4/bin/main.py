@@ -9,6 +9,7 @@ from importlib import import_module
 
 # name: (module under espnet_quant4.bin, what it does)
 COMMANDS = {
+    "check": ("check", "say what a recipe needs that is not there"),
     "calibrate": (
         "calibrate",
         "set activation clips from data, before quantization-aware training",
@@ -31,6 +32,7 @@ COMMANDS = {
     "hybrid-pack": ("hybrid_pack", "pack a hybrid acoustic model into one archive"),
     "hybrid-decode": ("hybrid_decode", "search a graph with an acoustic model's scores"),
     "hybrid-rescore": ("hybrid_rescore", "choose from n-best lists, tuned on a dev part"),
+    "hybrid-ctm": ("hybrid_ctm", "write times of recognized words, as NIST's CTM"),
     "prepare-switchboard": ("prepare_switchboard", "write Switchboard's and Hub5's data folders"),
     "hybrid-results": ("hybrid_results", "make the table of a hybrid recipe's experiments"),
 }

@@ -104,7 +104,8 @@ def collect(
 
     Args:
         systems: experiment folders, such as ``exp/asr_tailored``.
-        parts: decoded parts, such as ``test``.
+        parts: decoded parts, such as ``test``; with ESPnet's ``asr.sh`` the validation set is
+            ``org/dev``, which the table calls ``dev``.
         dumpdir: folder of the parts' data folders.
         inference: name of the decoding configuration.
         model: file name of the checkpoint that was decoded.
@@ -116,7 +117,7 @@ def collect(
         for folder, own in decodings(system, description, inference):
             for part in parts:
                 decoded = _decoded_part(folder / part, dumpdir / part, sampling_rate)
-                name = {"system": system.name.removeprefix("asr_"), "part": part}
+                name = {"system": system.name.removeprefix("asr_"), "part": Path(part).name}
                 rows.append({**name, **own, **decoded})
     return rows
 
