@@ -65,6 +65,11 @@ ENTRIES: dict[str, tuple[Entry, ...]] = {
             "quant_transducer",
             "espnet_quant4.asr.decoder.transducer_decoder:QuantTransducerDecoder",
         ),
+        Entry(
+            "preencoder",
+            "frame_context",
+            "espnet_quant4.asr.preencoder.frame_context:FrameContext",
+        ),
         Entry("model", "quant_espnet", "espnet_quant4.asr.espnet_model:QuantESPnetASRModel"),
     ),
     "LMTask": (

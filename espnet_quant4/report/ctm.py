@@ -1,8 +1,9 @@
 """Hypotheses as NIST's CTM: one word a line, with its call, channel, start and duration.
 
 ``CALL CHANNEL START DURATION WORD``, times in seconds from the start of the call.  ESPnet's and
-the hybrid system's searches give words without times; they are spread evenly over their segment,
-as ESPnet's ``trn2ctm.py`` does.  That is fair as long as they stay within the segment: ``sclite``
+the hybrid system's searches give words without times.  ``hybrid-ctm`` finds those of the latter
+by alignment; without it they are spread evenly over their segment, as ESPnet's ``trn2ctm.py``
+does.  That is fair as long as they stay within the segment: ``sclite``
 asks of a word only which segment its middle lies in.
 """
 

@@ -23,7 +23,8 @@ class QuantTransducerDecoder(TransducerDecoder):
             default: ESPnet would write that into ``decoder_conf`` and then pass it twice.
         rnn_type: ``lstm``.
         num_layers: number of LSTM layers.
-        hidden_size: cells, and size of the embedding.
+        hidden_size: cells.
+        embed_size: of the embedding; None: ``hidden_size``, as ESPnet's.
         dropout: probability, behind each layer.
         dropout_embed: probability, behind the embedding.
         embed_pad: id of the blank.
@@ -31,7 +32,7 @@ class QuantTransducerDecoder(TransducerDecoder):
             ``model_conf: scheme`` names one for the whole model.
 
     Raises:
-        ValueError: for another ``rnn_type``.
+        ValueError: for another ``rnn_type``, or an ``embed_size`` below 1.
         SchemeError: for a scheme that is not valid.
     """
 
@@ -46,6 +47,7 @@ class QuantTransducerDecoder(TransducerDecoder):
         dropout: float = 0.0,
         dropout_embed: float = 0.0,
         embed_pad: int = 0,
+        embed_size: int | None = None,
         scheme: str | dict[str, Any] | None = None,
     ):
         if rnn_type != "lstm":
@@ -53,12 +55,18 @@ class QuantTransducerDecoder(TransducerDecoder):
                 f"decoder_conf: rnn_type: {rnn_type!r} has no quantized form; the valid choice is "
                 "'lstm'. For 'gru' use ESPnet's own decoder, in float."
             )
+        if embed_size is not None and embed_size < 1:
+            raise ValueError(
+                f"decoder_conf: embed_size: {embed_size}; valid are 1 and above, or null for "
+                "hidden_size."
+            )
         super().__init__(
             vocab_size, rnn_type, num_layers, hidden_size, dropout, dropout_embed, embed_pad
         )
-        self.embed = QuantEmbedding(vocab_size, hidden_size, padding_idx=embed_pad)
+        sizes = [embed_size or hidden_size] + [hidden_size] * (num_layers - 1)
+        self.embed = QuantEmbedding(vocab_size, sizes[0], padding_idx=embed_pad)
         self.decoder = torch.nn.ModuleList(
-            [QuantLSTM(hidden_size, hidden_size, 1, batch_first=True) for _ in range(num_layers)]
+            [QuantLSTM(size, hidden_size, 1, batch_first=True) for size in sizes]
         )
         if scheme is not None:
             apply_scheme(self, scheme)

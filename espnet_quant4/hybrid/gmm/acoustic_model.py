@@ -59,8 +59,13 @@ class AcousticModel:
         (folder / "num_pdfs").write_text(f"{self.num_pdfs}\n", encoding="ascii")
 
     @classmethod
-    def read(cls, folder: Path) -> AcousticModel:
+    def read(cls, folder: Path, with_mixtures: bool = True) -> AcousticModel:
         """Read what `write` wrote.
+
+        Args:
+            folder: with ``tree`` and ``final.mdl``.
+            with_mixtures: False leaves out the mixtures, which take long to read where there are many:
+                for those who have scores of a network.
 
         Raises:
             KaldiFileError: for damaged files, or a tree and a model that do not belong together.
@@ -74,8 +79,10 @@ class AcousticModel:
                 f"{path}: {read.num_transition_ids} transition ids, but {of_tree} by {folder}/tree: "
                 "tree and model are not of one training."
             )
-        _, _, body = path.read_text(encoding="ascii").partition("</TransitionModel>")
         mixtures = kaldi_hmm_gmm().AmDiagGmm()
+        if not with_mixtures:
+            return cls(tree, read.to_kaldi(), mixtures)
+        _, _, body = path.read_text(encoding="ascii").partition("</TransitionModel>")
         for part in body.split("<DiagGMM>")[1:]:
             _, weights, means, variances = (
                 np.array(numbers.split(), dtype=np.float32) for numbers in _NUMBERS.findall(part)

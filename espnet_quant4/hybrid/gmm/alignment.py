@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,23 @@ def align(
         else:
             result.failed[utterance] = f"no path within a beam of {retry_beam:g}"
     return result
+
+
+def score_decodable(id2pdf: np.ndarray) -> Callable[[np.ndarray, float], Any]:
+    """Return the ``decodable`` of `align` for a network's scores, ``(frames, num_pdfs)`` float32.
+
+    Args:
+        id2pdf: ``(transition ids + 1,)``.
+    """
+    khg = kaldi_hmm_gmm()
+    # Column i belongs to transition id i + 1, which is what the decodable asks for.
+    columns = id2pdf[1:]
+
+    def decodable(values: np.ndarray, scale: float) -> Any:
+        # There are many more transition ids than pdfs: one copy of that size, not two.
+        return khg.DecodableCtc(np.take(values * np.float32(scale), columns, axis=1))
+
+    return decodable
 
 
 def _why_not(graphs: TrainingGraphs, utterance: str) -> str:

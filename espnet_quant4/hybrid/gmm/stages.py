@@ -22,6 +22,7 @@ from espnet_quant4.hybrid.gmm.alignment import (
     TrainingGraphs,
     align,
     read_alignments,
+    score_decodable,
     write_alignments,
 )
 from espnet_quant4.hybrid.gmm.features import load_features
@@ -189,15 +190,9 @@ def realign_data(
         output: as of `align_data`.
         acoustic_scale: factor of the scores.
     """
-    khg = kaldi_hmm_gmm()
     known = AcousticModel.read(model)
     graphs = TrainingGraphs(known, lang, read_transcripts(data / "text"))
-    # Column i belongs to transition id i + 1, which is what the decodable asks for.
-    columns = known.id2pdf[1:]
-
-    def decodable(values: np.ndarray, scale: float) -> Any:
-        return khg.DecodableCtc(np.ascontiguousarray(values[:, columns] * scale))
-
+    decodable = score_decodable(known.id2pdf)
     result = align(known, graphs, scores.items(), decodable, acoustic_scale=acoustic_scale)
     _check(result, data)
     _write_with_model(output, result, known, model)

@@ -6,12 +6,13 @@ import pytest
 from hybrid.tone_corpus import write_corpus
 
 from espnet_quant4.bin import hybrid_gmm
+from espnet_quant4.hybrid.decode.word_times import word_frames
 from espnet_quant4.hybrid.features.extraction import FeatureError, compute_features, mfcc
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
 from espnet_quant4.hybrid.gmm.alignment import read_alignments
 from espnet_quant4.hybrid.gmm.features import load_features
 from espnet_quant4.hybrid.gmm.phone_segments import TransitionTable, phone_segments
-from espnet_quant4.hybrid.gmm.stages import GmmError, align_data
+from espnet_quant4.hybrid.gmm.stages import GmmError, align_data, log_likelihoods
 from espnet_quant4.hybrid.lang.lang_directory import Lang, prepare_lang, read_transcripts
 
 # Everything here runs on one small system, trained once.
@@ -107,6 +108,22 @@ def test_realignment_with_good_scores_gives_the_alignment_back(system, tmp_path)
     assert hybrid_gmm.main(["realign", *options, "--output", str(tmp_path / "re")]) == 0
     again = read_table(tmp_path / "re" / "pdf_ids")
     assert again == rows
+
+
+def test_times_of_words_follow_the_tones(system):
+    """A word's frames are those of its phones' tones, and silence is in no word."""
+    texts = read_transcripts(system / "data" / "text")
+    scores = log_likelihoods(system / "data", system / "tri")
+    found = word_frames(scores, texts, Lang(system / "lang"), system / "tri")
+    assert not found.failed and found.spans.keys() == texts.keys()
+    lexicon = read_table(system / "lexicon.txt")
+    right = []
+    for utterance, line in read_table(system / "data" / "phones").items():
+        wanted = [{"SIL"} for _ in line.split()]
+        for word, (begin, end) in zip(texts[utterance], found.spans[utterance], strict=True):
+            wanted[begin:end] = [set(lexicon[word].split())] * (end - begin)
+        right += [label in phones for label, phones in zip(line.split(), wanted, strict=True)]
+    assert np.mean(right) > 0.95
 
 
 def test_alignment_folder_is_complete(system, tmp_path):

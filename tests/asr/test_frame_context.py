@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_quant4.hybrid.model.frame_context import FrameContext
+from espnet_quant4.asr.preencoder.frame_context import FrameContext
 
 
 def kaldi_deltas(feats: np.ndarray, window: int) -> np.ndarray:

@@ -1,0 +1,86 @@
+"""Starts a training of ESPnet3 from a checkpoint.
+
+ESPnet2 has ``--init_param`` and the command ``espnet-quant4 calibrate`` for this. ESPnet3 has no such
+option, but hands the callbacks of its configuration to the trainer, and this is one::
+
+    trainer:
+        callbacks:
+        -   _target_: espnet_quant4.asr.initial_parameters.InitialParameters
+            path: exp/asr_fp32/valid.loss.ave_5best.pth
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from espnet2.torch_utils.device_funcs import to_device
+from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+from lightning.pytorch.callbacks import Callback
+
+from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.quantizers.calibration import calibrating
+
+
+class InitialParameters(Callback):
+    """Lightning callback: loads a checkpoint before training and sets activation clips from data.
+
+    A training that is resumed keeps what its own checkpoint says: neither is done then.
+
+    Args:
+        path: a model's parameters, as ESPnet2's ``--init_param`` names them:
+            ``FILE``, or ``FILE:FROM:TO:EXCLUDED`` for a part of them. None loads nothing.
+        calibration_batches: number of training batches that pass through the model in float, without
+            dropout and augmentation of features, to set the clips of its activations; 0 leaves this to
+            the first batch of training. A model without activation quantizers needs none.
+
+    Raises:
+        ValueError: for a negative number of batches.
+        FileNotFoundError: at the start of training, for a file that is not there.
+        RuntimeError: likewise, for parameters of another shape, or that the model does not have.
+    """
+
+    def __init__(self, path: str | None = None, calibration_batches: int = 16):
+        super().__init__()
+        if calibration_batches < 0:
+            raise ValueError(f"calibration_batches: {calibration_batches}; valid: 0 and above")
+        self.path = path
+        self.calibration_batches = calibration_batches
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Load the parameters; the trainer restores its own checkpoint after this."""
+        if stage != "fit" or trainer.ckpt_path is not None or not self.path:
+            return
+        file = Path(str(self.path).partition(":")[0])
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"initial parameters: {file} is not there. Train the model it is of first, name "
+                "another file as the callback's path, or null to start from random parameters."
+            )
+        load_pretrained_model(
+            str(self.path), pl_module.model, ignore_init_mismatch=False, map_location="cpu"
+        )
+        logging.info(f"initial parameters: {self.path}")
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Calibrate; the model is on its device by now, and nothing has been evaluated yet."""
+        model = pl_module.model
+        names = {m: name for name, m in model.named_modules() if isinstance(m, Quantizer)}
+        if (
+            trainer.ckpt_path is not None
+            or self.calibration_batches == 0
+            or not any(quantizer.role == "activation" for quantizer in names)
+        ):
+            return
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), calibrating(model) as activations:
+            for _, batch in islice(pl_module.train_dataloader(), self.calibration_batches):
+                model(**to_device(batch, pl_module.device))
+        model.train(was_training)
+        for quantizer in activations:
+            name = names[quantizer].replace(".quantizers", "")
+            logging.info(f"clip {quantizer.clip()[0].item():.4f}, {quantizer.bits} bits: {name}")
