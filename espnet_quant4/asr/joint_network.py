@@ -8,7 +8,6 @@ from espnet2.asr_transducer.joint_network import JointNetwork
 
 from espnet_quant4.nn import QuantLinear
 
-
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "add": torch.add,
     "multiply": torch.mul,

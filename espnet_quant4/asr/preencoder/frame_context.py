@@ -1,8 +1,8 @@
 """``preencoder: frame_context``: what a frame is told of its neighbours before the network sees it.
 
-In the ASR task ``preencoder_conf`` has to name ``input_size``, the features a frame, as with ESPnet's own
-pre-encoders; the hybrid task knows it. Time derivatives and stacked neighbours, as Kaldi's ``add-deltas`` and ``splice-feats`` make them: past
-the ends of an utterance its first and last frames repeat.
+Time derivatives and stacked neighbours, as Kaldi's ``add-deltas`` and ``splice-feats`` make them: past
+the ends of an utterance its first and last frames repeat. In the ASR task ``preencoder_conf`` has to
+name ``input_size``, the features a frame, as with ESPnet's own; the hybrid task knows it.
 """
 
 import torch
