@@ -113,7 +113,7 @@ times_of_words() {
 
 # Scores a test set by NIST's rules, of every system and way of inference: hub5_score PART
 hub5_score() {
-    local part=$1 folder scheme system inference data=$datadir/$1 segments
+    local part=$1 folder scheme system inference data=$datadir/$1 segments words
     segments=$data/segments
     # A file for each utterance: its place in the call is beside it.
     [ -e "$data/call_segments" ] && segments=$data/call_segments
@@ -122,9 +122,11 @@ hub5_score() {
         for inference in $(inferences_of "$system"); do
             folder=${prefix}_$system/$inference_name
             [ "$inference" = int4 ] && folder+=_int4
+            words=(--hyp "$folder/$part/text" --segments "$segments")
+            [ "$word_times" = true ] && words=(--ctm "$folder/$part/ctm")
             # shellcheck disable=SC2086
             run $python -m espnet_quant4.bin.main hub5 --stm "$data/stm" --glm "$data/glm" \
-                --hyp "$folder/$part/text" --segments "$segments" --output "$folder/$part/score_hub5"
+                "${words[@]}" --output "$folder/$part/score_hub5"
         done
     done
 }

@@ -111,7 +111,10 @@ through_espnet() {
             --inference "$(basename "${inference_config%.yaml}")" --output "$results"
     fi
     for scheme in $schemes; do
-        espnet 14 14 --asr_exp "$expdir/asr_$(system_of "$scheme")" --skip_packing false \
+        system=$expdir/asr_$(system_of "$scheme")
+        # asr.sh packs the training's plots, which there are none of without use_matplotlib.
+        if doing 14; then run mkdir -p "$system/images"; fi
+        espnet 14 14 --asr_exp "$system" --skip_packing false \
             --inference_asr_model "$inference_asr_model"
     done
 }

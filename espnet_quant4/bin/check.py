@@ -20,8 +20,12 @@ from pathlib import Path
 #: Packages that every recipe needs.
 PACKAGES = ("espnet2", "torch", "torchaudio", "soundfile", "soxr", "kaldiio")
 
-# What to install, where its name alone does not say.
+# Where to get what its name alone does not say.
 SOURCES = {
+    "LDC97S62": "Switchboard-1 release 2, https://catalog.ldc.upenn.edu/LDC97S62",
+    "LDC2002S09": "Hub5 2000's audio, https://catalog.ldc.upenn.edu/LDC2002S09",
+    "LDC2002T43": "Hub5 2000's transcripts, https://catalog.ldc.upenn.edu/LDC2002T43",
+    "swb_ms98_transcriptions": "ISIP's transcripts; --local_data_opts '--download_transcripts true'",
     "awk": "Debian: apt-get install gawk",
     "bc": "Debian: apt-get install bc",
     "perl": "Debian: apt-get install perl",
@@ -85,6 +89,8 @@ def folders(pairs: Sequence[str]) -> Iterator[Need]:
         name, _, path = pair.partition("=")
         there = bool(path) and Path(path).is_dir()
         source = f"no folder {path}" if path else f"enter it in db.sh, or export {name}"
+        if name in SOURCES:
+            source += f"; {SOURCES[name]}"
         yield Need("folder", name, path if there else None, source)
 
 

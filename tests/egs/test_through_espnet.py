@@ -59,7 +59,7 @@ def both(tmp_path_factory):
           (("asr", "fp32"), ("qat", "qat"))),
         *("--ctc_config", "", "--inference_config", folder / "conf/decode_asr.yaml"),
         *("--speed_perturb_factors", "1.0 1.1", "--schemes", "fp32 tailored"),
-        *("--calibration_batches", 2, "--inferences", "int4"),
+        *("--calibration_batches", 2, "--inferences", "int4", "--stop_stage", 14),
     ]  # fmt: skip
     skipped = [] if SCLITE else ["--espnet_args", "--skip_stages 13"]
     plain = [f"--{name}dir=plain_{name}" for name in ("data", "dump", "exp")]
@@ -83,6 +83,8 @@ def test_both_ways_give_the_same_numbers(both):
         for part, plain in (("org/dev", "dev"), ("test", "test")):
             found = (recipe / f"exp/asr_{system}/{decoding}" / part / "text").read_text()
             assert found == (recipe / f"plain_exp/asr_{system}/{decoding}/{plain}/text").read_text()
+        (packed,) = (recipe / f"exp/asr_{system}").glob("*.zip")
+        assert packed.stat().st_size > 10000
 
 
 @needs_checkout

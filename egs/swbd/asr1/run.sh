@@ -12,10 +12,14 @@ fi
 corpora=${SWBD:-}
 . ./db.sh
 export SWBD=${SWBD:-$corpora}
+folders="SWBD=$SWBD"
+for name in LDC97S62 LDC2002S09 LDC2002T43 swb_ms98_transcriptions; do
+    folders+=" $name=${SWBD:-.}/$name"
+done
 
 ../../common/asr.sh --fs 8000 --train_set train_nodup --valid_set train_dev \
     --test_sets "train_dev eval2000" --nlsyms_txt data/nlsyms.txt --audio_format flac \
     --speed_perturb_by asr.sh --speed_perturb_factors "1.1 0.9 1.0" \
     --ngpu 1 --nj 32 --stats_nj 32 --inference_nj 32 --ctc_config "" --calibration_batches 64 \
-    --needs "--packages lhotse --programs hubscr.pl --folders SWBD=$SWBD --room data=40 dump=60 exp=10" \
+    --needs "--packages lhotse --programs hubscr.pl --folders $folders --room data=40 dump=60 exp=10" \
     --data_check_opts "--dry_run true" "$@"

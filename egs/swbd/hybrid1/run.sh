@@ -12,9 +12,13 @@ fi
 corpora=${SWBD:-}
 . ./db.sh
 export SWBD=${SWBD:-$corpora}
+folders="SWBD=$SWBD"
+for name in LDC97S62 LDC2002S09 LDC2002T43 swb_ms98_transcriptions; do
+    folders+=" $name=${SWBD:-.}/$name"
+done
 
 ../../common/hybrid.sh --fs 8000 --test_sets "dev eval2000" --data_by asr.sh --audio_format flac \
     --lang_args "--unknown_word <unk>" --lm_order 3 --leaves 32000 --gaussians 400000 \
     --feats_type fbank --num_mels 40 --ngpu 1 --nj 32 --nist_sets "eval2000" \
-    --needs "--packages lhotse --programs hubscr.pl --folders SWBD=$SWBD --room data=40 dump=60 exp=40" \
+    --needs "--packages lhotse --programs hubscr.pl --folders $folders --room data=40 dump=60 exp=40" \
     --data_check_opts "--dry_run true" "$@"
