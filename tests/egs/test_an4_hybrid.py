@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import yaml
@@ -34,7 +33,7 @@ def write_tiny(source, target, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, warm_python):
     """Folder and command of a run that has come to its end."""
     folder = tmp_path_factory.mktemp("an4")
     write_corpus(folder / "corpus")
@@ -46,7 +45,7 @@ def finished(tmp_path_factory):
             optim_conf={"lr": rate},
         )
     command = [
-        *(RECIPE / "run.sh", "--python", sys.executable, "--nj", 1),
+        *(RECIPE / "run.sh", "--python", warm_python, "--nj", 1),
         *("--local_data_opts", f"--an4 {folder}/corpus --downloads {folder}/downloads"),
         *("--datadir", folder / "data", "--dumpdir", folder / "dump", "--expdir", folder / "exp"),
         *("--speed_perturb_factors", "", "--mono_args", "--gaussians 60 --iterations 12"),

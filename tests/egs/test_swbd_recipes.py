@@ -27,9 +27,9 @@ needs_sctk = pytest.mark.skipif(
 )
 
 
-def run(recipe, *options, status=0, **environment):
+def run(recipe, *options, status=0, python=sys.executable, **environment):
     done = subprocess.run(
-        [str(recipe / "run.sh"), "--python", sys.executable, *map(str, options)],
+        [str(recipe / "run.sh"), "--python", python, *map(str, options)],
         capture_output=True,
         text=True,
         timeout=1200,
@@ -58,7 +58,7 @@ def hub5_of(folder):
 @needs_checkout
 @needs_sctk
 @pytest.mark.slow
-def test_transducer_recipe_runs_from_disks_to_hub5(tmp_path, corpora):
+def test_transducer_recipe_runs_from_disks_to_hub5(tmp_path, corpora, warm_python):
     folder, words = corpora
     recipe = copy_recipes(tmp_path) / "swbd" / "asr1"
     for name in ("train_asr_fp32", "train_asr_qat"):
@@ -77,6 +77,7 @@ def test_transducer_recipe_runs_from_disks_to_hub5(tmp_path, corpora):
         *("--inference_config", recipe / "conf/decode_asr_greedy.yaml"),
         *("--schemes", "fp32 tailored", "--inferences", "int4"),
         SWBD=str(folder),
+        python=warm_python,
     )
     rows = json.loads((recipe / "exp/results.json").read_text())
     assert [(r["system"], r["part"], r["inference"]) for r in rows] == [
@@ -100,7 +101,7 @@ def test_transducer_recipe_runs_from_disks_to_hub5(tmp_path, corpora):
 @needs_checkout
 @needs_sctk
 @pytest.mark.slow
-def test_hybrid_recipe_runs_from_disks_to_hub5(tmp_path, corpora):
+def test_hybrid_recipe_runs_from_disks_to_hub5(tmp_path, corpora, warm_python):
     pytest.importorskip("kaldi_hmm_gmm")
     folder, words = corpora
     recipe = copy_recipes(tmp_path) / "swbd" / "hybrid1"
@@ -123,6 +124,7 @@ def test_hybrid_recipe_runs_from_disks_to_hub5(tmp_path, corpora):
         *("--qat_config", tmp_path / "train_hybrid_qat.yaml"),
         *("--schemes", "fp32 tailored", "--inferences", "int4", "--test_sets", "eval2000"),
         SWBD=str(folder),
+        python=warm_python,
     )
     rows = json.loads((recipe / "exp/results.json").read_text())
     assert [(r["system"], r["part"]) for r in rows] == [
