@@ -9,7 +9,7 @@ DEMO := $(CURDIR)/exp/demo
 # The oldest ESPnet that is supported, for `make compatibility`.
 OLD_VENV := $(CURDIR)/.venv-202511
 
-.PHONY: help setup espnet-scripts demo test lint format smoke compatibility bench bench-train sanitize clean
+.PHONY: help setup espnet-scripts demo test lint format smoke compatibility bench bench-train bench-sizes sanitize clean
 
 help:
 	@echo "make demo           set up, then the Asterisk recipe from its FP32 checkpoint; table of results"
@@ -18,6 +18,7 @@ help:
 	@echo "make smoke          every stage of the recipe on a handful of utterances"
 	@echo "make bench          INT4 LSTM against other CPU runtimes; exp/bench/lstm.json (20 minutes)"
 	@echo "make bench-train    a training step against other packages; exp/bench/train_step.json (10 minutes)"
+	@echo "make bench-sizes    a training step of the published sizes; exp/bench/published_sizes.json"
 	@echo "make sanitize       the C++ kernels under address and undefined-behaviour sanitizers"
 	@echo "make compatibility  part of the tests with ESPnet 202511"
 	@echo "make clean          remove the environments, builds and exp/"
@@ -59,6 +60,9 @@ bench-train: setup
 	"$(VENV)/bin/python" -m uv pip install --quiet --compile-bytecode --python "$(PYTHON)" --no-deps \
 	    brevitas==0.13.4 dependencies==2.0.1 unfoldNd
 	"$(PYTHON)" benchmarks/train_step.py
+
+bench-sizes: setup
+	"$(PYTHON)" benchmarks/published_sizes.py
 
 sanitize: setup
 	tools/sanitize.sh "$(PYTHON)" "$(CURDIR)/exp/sanitize"
