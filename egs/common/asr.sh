@@ -39,8 +39,8 @@ train_set=train        # folders of local/data.sh
 valid_set=dev
 test_sets="dev test"
 results=               # results table as JSON; default EXPDIR/results.json
+num_nodes=1            # machines of a training, with --ngpu
 # With ESPNET_ROOT only
-num_nodes=1            # machines of a training
 inference_nj=          # parallel decoding jobs; default --nj
 stats_nj=1             # parallel jobs of stage 10; sums of several differ in their last bits
 audio_format=wav       # of stage 3: wav, flac, flac.ark...
@@ -167,7 +167,7 @@ train() {
     mkdir -p "$output"
     log "$output: training (log: $output/train.log)"
     # shellcheck disable=SC2046,SC2086
-    logged $train_cmd "$output/train.log" $python -m espnet2.bin.asr_train \
+    train_job "$output/train.log" $python -m espnet2.bin.asr_train \
         $(train_options "$config" "$output") --resume true "$@" $asr_args
 }
 

@@ -55,18 +55,36 @@ logged() {
     fi
 }
 
-# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
-# one needs a runner that takes JOB=NAME,NAME.
-each_system() {
-    local systems=$1 system
+# Runs a training: train_job LOG COMMAND... On GPUs ESPnet's launcher asks $cuda_cmd for them, and starts
+# a process for each, on --num_nodes machines.
+train_job() {
+    local log=$1
     shift
+    if [ "$ngpu" -gt 0 ]; then
+        # shellcheck disable=SC2154
+        logged $python -m espnet2.bin.launch --cmd "$cuda_cmd" --log "$log" --ngpu "$ngpu" \
+            --num_nodes "$num_nodes" --init_file_prefix "$(dirname "$log")/.dist_init_" \
+            --multiprocessing_distributed true -- "$@"
+    else
+        # shellcheck disable=SC2086
+        logged $train_cmd "$log" "$@"
+    fi
+}
+
+# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
+# one needs a runner that takes JOB=NAME,NAME. each_system "SYSTEM..." RUN LOG COMMAND..., where RUN is
+# train_job, or logged for what needs no GPU.
+each_system() {
+    local systems=$1 runner=$2 system
+    shift 2
+    [ "$runner" = logged ] && runner="logged $train_cmd"
     if [ "$train_jobs" -gt 1 ] && [ "$(wc -w <<< "$systems")" -gt 1 ]; then
         # shellcheck disable=SC2086
         OMP_NUM_THREADS=$(($(nproc) > train_jobs ? $(nproc) / train_jobs : 1)) \
             logged $train_cmd --jobs "$train_jobs" "JOB=$(tr -s ' ' ',' <<< "$systems")" "$@"
     else
         # shellcheck disable=SC2086
-        for system in $systems; do logged $train_cmd "${@//JOB/$system}"; done
+        for system in $systems; do $runner "${@//JOB/$system}"; done
     fi
 }
 
@@ -175,7 +193,7 @@ quantize() {
     if [ -n "$to_calibrate" ]; then
         log "calibration:$to_calibrate (log: ${prefix}_*/calibrate.log)"
         # shellcheck disable=SC2046,SC2086
-        each_system "$to_calibrate" "${prefix}_JOB/calibrate.log" $python -m $calibrate \
+        each_system "$to_calibrate" logged "${prefix}_JOB/calibrate.log" $python -m $calibrate \
             $(train_options "$qat_config" "${prefix}_JOB") "${options[@]}" \
             --init_param "$fp32" --batches "$calibration_batches" \
             --output "${prefix}_JOB/calibrated.pth"
@@ -187,7 +205,7 @@ quantize() {
     if [ -n "$to_train" ]; then
         log "quantization-aware training:$to_train (log: ${prefix}_*/train.log)"
         # shellcheck disable=SC2046,SC2086
-        each_system "$to_train" "${prefix}_JOB/train.log" $python -m $trainer \
+        each_system "$to_train" train_job "${prefix}_JOB/train.log" $python -m $trainer \
             $(train_options "$qat_config" "${prefix}_JOB") --resume true "${options[@]}" \
             --init_param "${prefix}_JOB/calibrated.pth" $args $qat_args
     fi

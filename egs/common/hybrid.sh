@@ -76,9 +76,9 @@ nist_sets=""           # test sets with stm and glm, scored by NIST's rules too:
 dry_run=false          # true: show every command, and check what the recipe needs
 needs=""               # of a dry run's check: further options for espnet-quant4 check
 data_check_opts=""     # with which local/data.sh checks the corpus and writes nothing; "" where it cannot
+num_nodes=1            # machines of a training, with --ngpu
 # With --data_by asr.sh only
 data_by=prepare.py     # asr.sh: stages 1 to 4 by ESPnet's asr.sh, of the checkout ESPNET_ROOT
-num_nodes=1            # as of asr.sh
 inference_nj=
 audio_format=wav       # of stage 3: wav or flac
 nlsyms_txt=none

@@ -47,7 +47,7 @@ train() {
     if [ -e "$output/$inference_model" ]; then log "$output: trained already"; return 0; fi
     log "$output: training (log: $output/train.log)"
     # shellcheck disable=SC2046,SC2086
-    logged $train_cmd "$output/train.log" $python -m espnet_quant4.bin.hybrid_train \
+    train_job "$output/train.log" $python -m espnet_quant4.bin.hybrid_train \
         $(train_options "$config" "$output") --resume true "$@" $hybrid_args
 }
 

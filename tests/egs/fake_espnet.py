@@ -134,7 +134,7 @@ def main():
         command, *rest = rest
     elif command == "pack":
         rest = rest[1:]
-    if words[0] != "-m" or command == "run_job":
+    if words[0] != "-m" or command in ("run_job", "launch"):
         sys.argv = words[1:] if words[0] == "-m" else words
         if words[0] == "-m":
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)

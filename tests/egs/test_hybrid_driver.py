@@ -212,3 +212,12 @@ def test_a_failure_stops_the_recipe_and_the_next_run_goes_on_there(recipe):
     assert "CUDA is on holiday" in done.stdout and "exp/hybrid_fp32/train.log" in done.stdout
     assert recipe.run(*LITTLE, "--stop_stage", "11").returncode == 0
     assert kinds(recipe) == ["hybrid_train", "hybrid_prior"]
+
+
+def test_trainings_on_gpus_go_through_espnets_launcher(recipe):
+    done = recipe.run(*LITTLE, "--ngpu", "2", "--stop_stage", "11")
+    assert done.returncode == 0, done.stdout + done.stderr
+    stats, fp32 = of(recipe.calls, "hybrid_train")
+    assert stats["ngpu"] == ["0"] and "multiprocessing_distributed" not in stats
+    assert fp32["ngpu"][-1] == "2" and fp32["multiprocessing_distributed"] == ["True"]
+    assert (recipe.folder / "exp/hybrid_fp32/train.log").exists()
