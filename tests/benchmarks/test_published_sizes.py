@@ -16,9 +16,9 @@ from interpreter import REPOSITORY
 def test_smoke(model, systems, millions, tmp_path):
     output = tmp_path / "sizes.json"
     options = ["--models", model, "--systems", *systems, "--output", str(output)]
+    options += ["--steps", "1", "--seconds", "0.5", "--utterances", "2"]
     done = subprocess.run(
-        [sys.executable, "benchmarks/published_sizes.py", *options]
-        + ["--steps", "1", "--seconds", "0.5", "--utterances", "2"],
+        [sys.executable, "benchmarks/published_sizes.py", *options],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
