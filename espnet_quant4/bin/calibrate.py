@@ -1,11 +1,11 @@
 """Set the activation clips of a quantized model from data, before quantization-aware training.
 
 Takes the options of ``espnet2.bin.asr_train``, or with ``--task hybrid`` those of
-``espnet_quant4.bin.hybrid_train``, for the run that is to follow: its ``--config``, the FP32 checkpoint as
-``--init_param``, the training data. The ``config.yaml`` of an experiment, which ESPnet's ``--dry_run``
-writes too, will do as ``--config``: all options stand in it. A few training batches pass through the
-model in float, without dropout and augmentation; the model with its clips set is saved, for
-``--init_param`` of the run.
+``espnet_quant4.bin.hybrid_train``, for the run that is to follow: its ``--config``, the FP32
+checkpoint as ``--init_param``, the training data. The ``config.yaml`` of an experiment, which
+ESPnet's ``--dry_run`` writes too, will do as ``--config``: all options stand in it. A few training
+batches pass through the model in float, without dropout and augmentation; the model with its clips
+set is saved, for ``--init_param`` of the run.
 """
 
 from __future__ import annotations

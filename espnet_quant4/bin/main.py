@@ -19,6 +19,7 @@ COMMANDS = {
     "transcribe": ("transcribe", "recognize recordings with an INT4 file"),
     "score": ("score", "count word and character errors, as sclite does"),
     "hub5": ("score_hub5", "score Hub5-2000 (eval2000) by parts with NIST's hubscr.pl"),
+    "compare": ("compare", "say whether two systems differ by more than chance"),
     "results": ("results", "make the table of results of a recipe's experiments"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
     "hybrid-features": ("hybrid_features", "write filterbanks, normalized by speaker"),

@@ -22,8 +22,8 @@ from typeguard import typechecked
 
 from espnet_quant4.asr.encoder.rnn_encoder import QuantRNNEncoder
 from espnet_quant4.asr.encoder.vgg_rnn_encoder import QuantVGGRNNEncoder
-from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
 from espnet_quant4.asr.preencoder.frame_context import FrameContext
+from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
 from espnet_quant4.hybrid.model.frame_targets import IGNORE_ID
 from espnet_quant4.scheme import with_scheme_content
 

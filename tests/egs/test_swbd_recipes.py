@@ -20,6 +20,7 @@ TINY = {
     "specaug_conf": {},
     "scheduler": None,
     "scheduler_conf": {},
+    "num_iters_per_epoch": None,
 }
 needs_sctk = pytest.mark.skipif(
     shutil.which("hubscr.pl", path=f"{os.environ['PATH']}:/usr/lib/sctk/bin") is None,

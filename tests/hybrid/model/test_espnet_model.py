@@ -9,8 +9,8 @@ from espnet2.asr.encoder.rnn_encoder import RNNEncoder
 from espnet2.asr.specaug.specaug import SpecAug
 
 from espnet_quant4.asr.encoder.rnn_encoder import QuantRNNEncoder
-from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
 from espnet_quant4.asr.preencoder.frame_context import FrameContext
+from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
 from espnet_quant4.quantizers.calibration import calibrating
 from espnet_quant4.scheme import SchemeError
 
