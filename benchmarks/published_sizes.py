@@ -28,7 +28,7 @@ from typing import Any
 
 EGS = Path(__file__).resolve().parents[1] / "egs" / "swbd"
 CONFIGS = {
-    "rnnt": EGS / "asr1" / "conf" / "train_rnnt_fp32.yaml",
+    "rnnt": EGS / "asr1" / "conf" / "train_asr_fp32.yaml",
     "hybrid": EGS / "hybrid1" / "conf" / "train_hybrid_fp32.yaml",
 }
 SYSTEMS = ("espnet", "fp32", "naive", "tailored")

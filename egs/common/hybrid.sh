@@ -233,14 +233,15 @@ if doing 7 && [ -z "$kaldi_ali" ]; then
     log "stage 7: monophone GMM"
     # shellcheck disable=SC2086
     gmm mono "$mono" "$lang/L.fst $dumpdir/raw/$train_set/wav.scp $dumpdir/raw/$train_set/text" \
-        --data "$dumpdir/raw/$train_set" $mono_args
+        --data "$dumpdir/raw/$train_set" --seed "$seed" $mono_args
 fi
 
 if doing 8 && [ -z "$kaldi_ali" ]; then
     log "stage 8: triphone GMM and graph"
     # shellcheck disable=SC2086
     gmm triphone "$triphone" "$mono/final.mdl" --data "$dumpdir/raw/$train_set" \
-        --alignments "$mono" --leaves "$leaves" --gaussians "$gaussians" $triphone_args
+        --alignments "$mono" --leaves "$leaves" --gaussians "$gaussians" --seed "$seed" \
+        $triphone_args
     if up_to_date "$graph/HCLG.fst" "$triphone/final.mdl" "$lm" "$lang/L_disambig.fst"; then
         log "$graph: there already"
     else

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
             default = MONOPHONE if name == "mono" else Schedule()
             step.add_argument("--gaussians", type=int, default=default.gaussians)
             step.add_argument("--iterations", type=int, default=default.iterations)
+            step.add_argument("--seed", type=int, default=default.seed)
         if name == "triphone":
             step.add_argument("--alignments", type=Path, required=True, help="model before")
             step.add_argument("--leaves", type=int, default=400, help="most pdfs")
@@ -80,6 +81,7 @@ def _schedule(args: argparse.Namespace, default: Schedule) -> Schedule:
         tuple(
             sorted({max(1, round(n * iterations / default.iterations)) for n in default.realign})
         ),
+        seed=args.seed,
     )
 
 

@@ -19,6 +19,6 @@ def copy_recipes(folder):
     left = shutil.ignore_patterns(
         "exp", "data", "dump", "downloads", "asr.sh.bak", "utils", "steps", "scripts", "pyscripts"
     )
-    shutil.copytree(EGS, folder / "egs", ignore=left, ignore_dangling_symlinks=True)
+    shutil.copytree(EGS, folder / "egs", ignore=left)
     shutil.copytree(REPOSITORY / "conf", folder / "conf")
     return folder / "egs"

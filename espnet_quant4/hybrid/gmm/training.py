@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
 from espnet_quant4.hybrid.gmm.alignment import Alignments, TrainingGraphs, align
+from espnet_quant4.hybrid.gmm.splitting import split_mixtures
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
 from espnet_quant4.hybrid.lang.lang_directory import Lang
 
@@ -30,6 +31,7 @@ class Schedule:
         grow_until: last iteration that adds Gaussians.
         realign: iterations before which the data is aligned anew.
         boost_silence: factor of the likelihood of silence in aligning.
+        seed: of the directions in which Gaussians are split.
     """
 
     iterations: int = 35
@@ -37,6 +39,7 @@ class Schedule:
     grow_until: int = 25
     realign: tuple[int, ...] = (10, 20, 30)
     boost_silence: float = 1.0
+    seed: int = 0
 
 
 MONOPHONE = Schedule(
@@ -68,7 +71,8 @@ def train(
     """
     # Before models tell phones apart, aligning anew would lose the first alignment.
     gaussians = model.mixtures.num_gauss
-    update(model, features, alignments, gaussians)
+    random = np.random.default_rng(schedule.seed)
+    update(model, features, alignments, gaussians, random)
     step = max(0, schedule.gaussians - gaussians) / max(1, schedule.grow_until)
     progress = tqdm(range(1, schedule.iterations + 1), desc="GMM", unit="pass")
     for iteration in progress:
@@ -76,7 +80,7 @@ def train(
             with boosted_silence(model, graphs.lang, schedule.boost_silence):
                 beam = FIRST_BEAM if iteration == 1 else BEAM
                 alignments = align(model, graphs, features.items(), beam=beam)
-        likelihood = update(model, features, alignments, round(gaussians))
+        likelihood = update(model, features, alignments, round(gaussians), random)
         progress.set_postfix(
             gaussians=model.mixtures.num_gauss,
             log_likelihood=f"{likelihood:.2f}",
@@ -107,7 +111,11 @@ def boosted_silence(model: AcousticModel, lang: Lang, factor: float) -> Iterator
 
 
 def update(
-    model: AcousticModel, features: Features, alignments: Alignments, gaussians: int
+    model: AcousticModel,
+    features: Features,
+    alignments: Alignments,
+    gaussians: int,
+    random: np.random.Generator,
 ) -> float:
     """Estimate transitions and mixtures, then split mixtures to ``gaussians`` in all.
 
@@ -134,11 +142,5 @@ def update(
     options = khg.MleDiagGmmOptions()
     khg.mle_am_diag_gmm_update(options, statistics, flags, model.mixtures)
     if gaussians > model.mixtures.num_gauss:
-        model.mixtures.split_by_count(
-            state_occs=occupancy,
-            target_components=gaussians,
-            perturb_factor=0.01,
-            power=0.25,
-            min_count=20.0,
-        )
+        split_mixtures(model, occupancy, gaussians, random)
     return total / max(1, frames)
