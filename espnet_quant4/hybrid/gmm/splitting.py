@@ -20,7 +20,7 @@ PERTURB = 0.01  # standard deviations
 
 
 def split_targets(occupancy: np.ndarray, gaussians: int) -> list[int]:
-    """Return how many Gaussians each state should have, ``gaussians`` in all where there is enough data.
+    """Return how many Gaussians each state should have, ``gaussians`` in all if data allow.
 
     Args:
         occupancy: frames of each state.
