@@ -27,7 +27,7 @@ setup:
 	@tools/setup_venv.sh "$(VENV)"
 
 demo: setup
-	egs/asterisk_en/asr1/run.sh --python "$(PYTHON)" --from_scratch false \
+	env -u ESPNET_ROOT egs/asterisk_en/asr1/run.sh --python "$(PYTHON)" --from_scratch false \
 	    --speed_perturb_factors "" --max_wav_duration 8 --train_jobs 2 \
 	    --datadir "$(DEMO)/data" --dumpdir "$(DEMO)/dump" \
 	    --expdir "$(DEMO)/exp" --results "$(DEMO)/results.json"

@@ -64,6 +64,8 @@ one_of from_scratch true false
 one_of speed_perturb_by soxr asr.sh
 one_of dry_run true false
 
+# Also what only uses ESPnet's run.pl and its like finds them so.
+if [ -n "${ESPNET_ROOT:-}" ]; then "$common/setup_espnet.sh" .; fi
 . ./path.sh
 . ./cmd.sh
 token_list=$datadir/token_list/char/tokens.txt

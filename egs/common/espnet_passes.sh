@@ -2,7 +2,6 @@
 # of this folder, whose options these functions read.
 
 inference_nj=${inference_nj:-$nj}
-"$common/setup_espnet.sh" .
 
 # One pass of ESPnet's asr.sh: espnet FIRST_STAGE LAST_STAGE OPTION... Options that every pass has come
 # last; a dry run shows them once.

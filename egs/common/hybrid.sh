@@ -123,6 +123,8 @@ case " $schemes " in *" fp32 "*|"  ") ;; *)
     echo "run.sh: --schemes $schemes: every system starts from fp32; add it" >&2; exit 2 ;;
 esac
 
+# Also what only uses ESPnet's run.pl and its like finds them so.
+if [ -n "${ESPNET_ROOT:-}" ]; then "$common/setup_espnet.sh" .; fi
 . ./path.sh
 . ./cmd.sh
 train_set=train valid_set=dev

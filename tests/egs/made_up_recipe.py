@@ -31,6 +31,7 @@ class Recipe:
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
         }
+        self.environment.pop("ESPNET_ROOT", None)
         (folder / "local").mkdir()
         (folder / "conf").mkdir()
         for name in ("path.sh", "cmd.sh"):
