@@ -59,7 +59,7 @@ def split_mixture(
         random: draws the directions.
     """
     while len(weights) < target:
-        heaviest = int(weights.argmax())
+        heaviest = int(np.argmax(weights))
         shift = PERTURB * random.normal(size=inv_vars.shape[1]) * np.sqrt(inv_vars[heaviest])
         weights, means_invvars = weights.copy(), means_invvars.copy()
         weights[heaviest] /= 2
@@ -84,6 +84,12 @@ def split_mixtures(
     mixtures = kaldi_hmm_gmm().AmDiagGmm()
     for state, target in enumerate(split_targets(occupancy, gaussians)):
         mixture = model.mixtures.get_pdf(state)
-        parts = (mixture.weights, mixture.means_invvars, mixture.inv_vars)
-        mixtures.add_pdf(new_mixture(*split_mixture(*map(np.array, parts), target, random)))
+        weights, means_invvars, inv_vars = split_mixture(
+            np.array(mixture.weights),
+            np.array(mixture.means_invvars),
+            np.array(mixture.inv_vars),
+            target,
+            random,
+        )
+        mixtures.add_pdf(new_mixture(weights, means_invvars, inv_vars))
     model.mixtures = mixtures
