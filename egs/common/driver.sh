@@ -1,7 +1,9 @@
 # What the stage drivers of the recipes (asr.sh, hybrid.sh) have in common. Sourced by them, after
 # their options have their defaults.
 
+# Exported for cmd.sh, which ESPnet's asr.sh reads too.
 common=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export common
 log() { echo "$(date '+%H:%M:%S') $*"; }
 doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 

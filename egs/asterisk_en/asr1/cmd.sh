@@ -1,20 +1,6 @@
 # How jobs are run: RUNNER [JOB=FIRST:LAST] LOG COMMAND..., the interface of Kaldi's run.pl; the log gets
 # the command's output. Choose: local, or with ESPNET_ROOT also stdout, sge, slurm, pbs, ssh, whose
-# options stand in conf/queue.conf, conf/slurm.conf and conf/pbs.conf.
+# options stand in conf/queue.conf, conf/slurm.conf and conf/pbs.conf. Or set train_cmd, cuda_cmd and
+# decode_cmd themselves, to a runner of your own with options.
 cmd_backend='local'
-
-case $cmd_backend in
-    local)
-        if [ -n "${ESPNET_ROOT:-}" ]; then runner=run.pl
-        # Shows progress, and ends all its jobs on Ctrl-C.
-        else runner="$python -m espnet_quant4.bin.run_job"; fi ;;
-    stdout) runner=stdout.pl ;;
-    sge) runner=queue.pl ;;
-    slurm) runner=slurm.pl ;;
-    pbs) runner=pbs.pl ;;
-    ssh) runner=ssh.pl ;;
-    *)
-        echo "cmd.sh: cmd_backend=$cmd_backend; valid: local, stdout, sge, slurm, pbs, ssh" >&2
-        exit 1 ;;
-esac
-export train_cmd=$runner cuda_cmd=$runner decode_cmd=$runner
+. "${common:-../../common}/cmd_backend.sh"

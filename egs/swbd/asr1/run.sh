@@ -5,17 +5,7 @@
 # what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-if [ -z "${ESPNET_ROOT:-}" ] && [[ " $* " != *" --help "* ]]; then
-    echo "run.sh: export ESPNET_ROOT=/path/to/espnet, a checkout of ESPnet: this recipe runs through its asr.sh" >&2
-    exit 2
-fi
-corpora=${SWBD:-}
-. ./db.sh
-export SWBD=${SWBD:-$corpora}
-folders="SWBD=$SWBD"
-for name in LDC97S62 LDC2002S09 LDC2002T43 swb_ms98_transcriptions; do
-    folders+=" $name=${SWBD:-.}/$name"
-done
+. ../ldc.sh
 
 ../../common/asr.sh --fs 8000 --train_set train_nodup --valid_set train_dev \
     --test_sets "train_dev eval2000" --nlsyms_txt data/nlsyms.txt --audio_format flac \

@@ -5,17 +5,7 @@
 # ./run.sh --help lists stages and options, --dry_run true shows every command and what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-if [ -z "${ESPNET_ROOT:-}" ] && [[ " $* " != *" --help "* ]]; then
-    echo "run.sh: export ESPNET_ROOT=/path/to/espnet, a checkout of ESPnet: its asr.sh prepares the data" >&2
-    exit 2
-fi
-corpora=${SWBD:-}
-. ./db.sh
-export SWBD=${SWBD:-$corpora}
-folders="SWBD=$SWBD"
-for name in LDC97S62 LDC2002S09 LDC2002T43 swb_ms98_transcriptions; do
-    folders+=" $name=${SWBD:-.}/$name"
-done
+. ../ldc.sh
 
 ../../common/hybrid.sh --fs 8000 --test_sets "dev eval2000" --data_by asr.sh --audio_format flac \
     --lang_args "--unknown_word <unk>" --lm_order 3 --leaves 32000 --gaussians 400000 \
