@@ -21,6 +21,7 @@ COMMANDS = {
     "hub5": ("score_hub5", "score Hub5-2000 (eval2000) by parts with NIST's hubscr.pl"),
     "compare": ("compare", "say whether two systems differ by more than chance"),
     "results": ("results", "make the table of results of a recipe's experiments"),
+    "study": ("study", "make the table of experiments with several seeds"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
     "hybrid-features": ("hybrid_features", "write filterbanks, normalized by speaker"),
     "hybrid-gmm": ("hybrid_gmm", "train a GMM-HMM, align and score with it"),

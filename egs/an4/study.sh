@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Both families on AN4 with several seeds, then their tables: every run, mean, spread, and whether systems
+# differ from FP32 by more than chance. What is done is passed over, so that it can be cut off and
+# started again at any time.
+#
+#   egs/an4/study.sh [--seeds "1 2 3"] [--recipes "asr1 hybrid1"] [--schemes "fp32 naive tailored"]
+#       [--work DIR] [--python PYTHON] [--options "--OPTION VALUE..."]
+#
+# DIR (default exp/study here) gets RECIPE/{data,dump}, RECIPE/seed1..., RECIPE/results.json and
+# RECIPE/table.txt. Data and features are made once; all training has the seed, the GMM's too.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+seeds="1 2 3"
+recipes="asr1 hybrid1"
+schemes="fp32 naive tailored"
+work=$here/exp/study
+python=python3
+options=""             # for every run.sh
+help=$(sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
+. "$here/../common/driver.sh"
+parse_options "$@"
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+# The plain driver, whose folders may be anywhere.
+unset ESPNET_ROOT
+
+# Where a system's text of the test part is, of every seed: texts RECIPE SYSTEM
+texts() {
+    local recipe=$1 system=$2 seed folder
+    for seed in $seeds; do
+        case $recipe in
+            asr1) folder=asr_$system/decode_asr ;;
+            hybrid1) folder=hybrid_realigned_$system/decode_hybrid ;;
+        esac
+        [ "$system" = fp32 ] || folder+=_int4
+        echo "$work/$recipe/seed$seed/$folder/test/text"
+    done
+}
+
+for recipe in $recipes; do
+    results=()
+    for seed in $seeds; do
+        exp=$work/$recipe/seed$seed
+        log "$recipe, seed $seed: $exp"
+        # shellcheck disable=SC2086
+        "$here/$recipe/run.sh" --python "$python" --seed "$seed" --schemes "$schemes" \
+            --datadir "$work/$recipe/data" --dumpdir "$work/$recipe/dump" --expdir "$exp" \
+            --results "$exp/results.json" $options
+        results+=("$exp/results.json")
+    done
+    {
+        $python -m espnet_quant4.bin.main study --results "${results[@]}" \
+            --output "$work/$recipe/results.json"
+        for scheme in $schemes; do
+            [ "$scheme" = fp32 ] && continue
+            echo
+            echo "$(system_of "$scheme") on codes against FP32, test:"
+            # shellcheck disable=SC2046
+            $python -m espnet_quant4.bin.main compare --reference "$work/$recipe/dump/raw/test/text" \
+                --first $(texts "$recipe" fp32) --second $(texts "$recipe" "$(system_of "$scheme")")
+        done
+    } | tee "$work/$recipe/table.part"
+    mv "$work/$recipe/table.part" "$work/$recipe/table.txt"
+done

@@ -1,0 +1,90 @@
+"""One table of the same experiments with several seeds: every run, mean and spread."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_quant4.report.scoring import ScoringError
+
+#: What tells experiments apart that differ in nothing but their seed.
+KEY = ("system", "part", "bits", "inference")
+Row = Mapping[str, Any]
+
+COLUMNS = {
+    "system": "System",
+    "part": "Part",
+    "bits": "Bits",
+    "inference": "Inference",
+    "runs": "Seeds",
+    "each": "WER % of each",
+    "mean": "Mean",
+    "spread": "Spread",
+    "words": "Words",
+}
+
+
+def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read the tables of runs, one a seed, into one list.
+
+    A GMM has no seed of its own in its row: it gets the one of its run.
+
+    Args:
+        results: files that ``espnet-quant4 results`` or ``hybrid-results`` wrote.
+
+    Raises:
+        ScoringError: where two runs have one seed, or other words were scored.
+        FileNotFoundError: where a file is missing.
+    """
+    rows: list[dict[str, Any]] = []
+    seen: dict[tuple[Any, ...], Path] = {}
+    for path in results:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        seeds = {row["seed"] for row in run if row["seed"] is not None}
+        if len(seeds) != 1:
+            raise ScoringError(f"{path}: seeds {sorted(seeds)}; the runs of a study have one each")
+        for row in run:
+            row = {**row, "seed": row["seed"] if row["seed"] is not None else seeds.copy().pop()}
+            key = (*(row[name] for name in KEY), row["seed"])
+            if key in seen:
+                raise ScoringError(f"{path}: seed {row['seed']} is that of {seen[key]} too")
+            seen[key] = path
+            rows.append(row)
+    for row in rows:
+        words = {other["words"] for other in rows if other["part"] == row["part"]}
+        if len(words) != 1:
+            raise ScoringError(f"part {row['part']}: {sorted(words)} words; score one data folder")
+    return rows
+
+
+def summarize(rows: Sequence[Row], rate: str = "wer") -> list[dict[str, Any]]:
+    """Return one entry for the runs that differ in their seed alone, in the order of the first.
+
+    Args:
+        rows: of `merge`.
+        rate: ``wer`` or ``cer``.
+
+    Returns:
+        Entries with ``KEY``'s names, ``runs``, ``each`` (rates by seed), ``mean``, ``spread`` (standard
+        deviation of the runs; None for one) and ``words``.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in KEY), []).append(row)
+    found = []
+    for key, group in groups.items():
+        rates = [row[rate] for row in sorted(group, key=lambda row: row["seed"])]
+        found.append(
+            {
+                **dict(zip(KEY, key, strict=True)),
+                "runs": len(rates),
+                "each": " ".join(f"{value:.2f}" for value in rates),
+                "mean": round(statistics.fmean(rates), 2),
+                "spread": round(statistics.stdev(rates), 2) if len(rates) > 1 else None,
+                "words": group[0]["words"],
+            }
+        )
+    return found
