@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -71,6 +72,46 @@ class LogWatcher:
 def _field(values: str, name: str) -> str | None:
     match = re.search(rf"(?:^|, ){name}=([^,]+(?:, \d[^,=]*(?=,|$))?)", values)
     return match[1] if match else None
+
+
+@dataclass(frozen=True)
+class EpochResults:
+    """What ESPnet logs at the end of an epoch; NaN for what it does not.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean over the epoch's batches.
+        valid_loss: on the validation data, behind the epoch.
+        learning_rate: of the first optimizer's first group, mean over the epoch's batches.
+    """
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    learning_rate: float
+
+
+def epoch_results(lines: Iterable[str]) -> list[EpochResults]:
+    """Read the logs of a training, older ones first; an epoch trained again counts as it was last."""
+    found: dict[int, EpochResults] = {}
+    for line in lines:
+        if match := _RESULTS.search(line.rstrip()):
+            train, valid = match[2], match[3] or ""
+            found[int(match[1])] = EpochResults(
+                int(match[1]),
+                _number(train, "loss"),
+                _number(valid, "loss"),
+                _number(train, "optim0_lr0"),
+            )
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def _number(values: str, name: str) -> float:
+    text = _field(values, name)
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def decoding_times(lines: Iterable[str]) -> Iterator[tuple[int, float]]:

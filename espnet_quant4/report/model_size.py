@@ -36,7 +36,7 @@ def measure(model: torch.nn.Module) -> ModelSize:
     clips = 0
     clip_ids = set()
     for module in model.modules():
-        for name, quantizer in _weight_quantizers(module):
+        for name, quantizer in weight_quantizers(module):
             bits_of[id(getattr(module, name))] = quantizer.bits
     for module in model.modules():
         if isinstance(module, Quantizer):
@@ -55,7 +55,7 @@ def measure(model: torch.nn.Module) -> ModelSize:
     )
 
 
-def _weight_quantizers(module: torch.nn.Module) -> list[tuple[str, Quantizer]]:
+def weight_quantizers(module: torch.nn.Module) -> list[tuple[str, Quantizer]]:
     """Return ``(name of the weight, its quantizer)`` of one layer."""
     found: list[tuple[str, Quantizer]] = []
     quantizers = getattr(module, "quantizers", None)

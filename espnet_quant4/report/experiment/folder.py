@@ -1,0 +1,158 @@
+"""What an experiment's folder holds: configuration, checkpoints, logs, scores."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from espnet_quant4.report.espnet_log import EpochResults, epoch_results
+from espnet_quant4.report.experiment.error import ReportError
+
+_EPOCH = re.compile(r"(\d+)epoch\.pth")
+_OLDER_LOG = re.compile(r"train\.(\d+)\.log")
+# The line of totals of sclite's table and of ours: sentences, words, then six percentages.
+_TOTAL = re.compile(r"\|\s*Sum/Avg\s*\|\s*(\d+)\s+(\d+)\s*\|((?:\s*[\d.]+|\s*nan){6})\s*\|")
+
+
+def load_model(folder: Path, model: str, task: Any) -> tuple[torch.nn.Module, Namespace]:
+    """Build an experiment's model in evaluation, with the parameters of a checkpoint.
+
+    Args:
+        folder: experiment folder.
+        model: file name of the checkpoint.
+        task: ESPnet's class of the task that trained it.
+
+    Returns:
+        The model and the options that it was trained with.
+
+    Raises:
+        ReportError: where configuration or checkpoint are missing or of something else.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise ReportError(
+            f"{config}: no such file. Give the folder of an experiment, in which ESPnet's training "
+            "wrote config.yaml, train.log and checkpoints."
+        )
+    _check_task(config, task)
+    checkpoint = folder / model
+    if not checkpoint.is_file():
+        # ESPnet's checkpoint.pth is the state of a training, not a model.
+        names = {path.name for path in folder.glob("*.pth")} - {"checkpoint.pth"}
+        there = sorted(names)
+        raise ReportError(
+            f"{checkpoint}: no such checkpoint. "
+            + (f"--model takes one of: {', '.join(there)}." if there else "Train the model first.")
+        )
+    try:
+        built, args = task.build_model_from_file(config, None, "cpu")
+    except OSError as error:
+        raise ReportError(
+            f"{config}: the model needs a file that is not there: {error}. Run the command in the "
+            "folder where the training ran."
+        ) from error
+    load_checkpoint(built, checkpoint)
+    built.eval()
+    return built, args
+
+
+def load_checkpoint(model: torch.nn.Module, path: Path) -> None:
+    """Load all parameters of a model; quantizers that the checkpoint lacks stay as they are.
+
+    Raises:
+        ReportError: for a file that is no checkpoint, or one of another model.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except Exception as error:
+        # Of a broken file PyTorch raises one of half a dozen kinds.
+        first = "; ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise ReportError(
+            f"{path}: not a checkpoint of the model in config.yaml: {first} Name another one with "
+            "--model."
+        ) from error
+
+
+def _check_task(config: Path, task: Any) -> None:
+    """Refuse the configuration of another task, which would fail anywhere, or not at all."""
+    try:
+        options = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ReportError(f"{config}: not YAML in UTF-8: {error}") from error
+    required = task.get_parser().get_default("required")
+    choices = {choice.name for choice in task.class_choices_list}
+    # Those that every version of ESPnet has saved.
+    wanted = [*required, *(name for name in ("model", "encoder", "decoder") if name in choices)]
+    wanted.remove("output_dir")
+    missing = [name for name in wanted if not isinstance(options, dict) or name not in options]
+    if missing:
+        raise ReportError(
+            f"{config}: lacks {', '.join(missing)}, which {task.__name__} saves: the folder is of "
+            "another task. Name the task that trained it: --task asr or --task hybrid."
+        )
+
+
+def epoch_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return epoch and file of the checkpoints ``1epoch.pth``, ... that training has kept."""
+    found = [(_EPOCH.fullmatch(path.name), path) for path in folder.glob("*epoch.pth")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def training_curve(folder: Path) -> list[EpochResults]:
+    """Return the results of all epochs in ``train.log`` and the older ``train.1.log``, ...."""
+    older = [
+        (int(match[1]), path)
+        for path in folder.glob("train.*.log")
+        if (match := _OLDER_LOG.fullmatch(path.name))
+    ]
+    # The job runner renames a log to the next number: the highest is the oldest.
+    logs = [path for _, path in sorted(older, reverse=True)]
+    if (folder / "train.log").is_file():
+        logs.append(folder / "train.log")
+    return epoch_results(_lines(logs))
+
+
+def _lines(paths: list[Path]) -> Iterator[str]:
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            yield from lines
+
+
+def error_rates(folder: Path) -> list[dict[str, str]]:
+    """Return a row for each decoded part: folder, sentences, words and rates in percent as scored.
+
+    Reads the line of totals of ``score_wer/result.txt`` and ``score_cer/result.txt`` in the folders of
+    decodings, as ``sclite`` and `espnet_quant4.report.scoring` write it.
+    """
+    rows = []
+    for result in sorted(folder.rglob("score_wer/result.txt")):
+        words = _totals(result)
+        if words is None:
+            continue
+        characters = _totals(result.parent.with_name("score_cer") / "result.txt")
+        rows.append(
+            {
+                "part": str(result.parent.parent.relative_to(folder)),
+                **words,
+                "cer": "" if characters is None else characters["error"],
+            }
+        )
+    return rows
+
+
+def _totals(path: Path) -> dict[str, str] | None:
+    if not path.is_file():
+        return None
+    match = _TOTAL.search(path.read_text(encoding="utf-8", errors="replace"))
+    if match is None:
+        return None
+    percents = match[3].split()
+    titles = ("correct", "substitutions", "deletions", "insertions", "error", "sentence_error")
+    return {"sentences": match[1], "words": match[2], **dict(zip(titles, percents, strict=True))}
