@@ -101,6 +101,7 @@ def test_an_interrupted_run_goes_on(
         ark.write(b"utt3 \0BFM \4\1\0\0")
     with (cut / "scores.scp").open("a") as index:
         index.write(f"utt3 {cut}/sco")
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         assert infer(trained, cut) == 0
     assert "8 utterances, 3 scored already" in caplog.text

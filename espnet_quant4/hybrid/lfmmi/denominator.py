@@ -101,6 +101,8 @@ def count_ngrams(tokens: Ints, n: int, num_pdfs: int) -> tuple[Ints, Ints]:
         The n-grams, ``(distinct, n)``, in ascending order, and the count of each. The begin is
         never predicted.
     """
+    if len(tokens) < n:
+        return np.empty((0, n), dtype=np.int64), np.empty(0, dtype=np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(tokens, n)
     inside = (windows[:, :-1] != num_pdfs + 1).all(1) & (windows[:, 1:] != num_pdfs).all(1)
     inside &= windows[:, -1] != num_pdfs

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from hybrid.lfmmi.cases import SEQUENCES, fst_of, named
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from espnet_quant4.hybrid.lfmmi.denominator import (
@@ -90,6 +90,7 @@ def test_a_bigram_worked_out_by_hand():
 
 @settings(max_examples=60, deadline=None)
 @given(sequences=pdf_sequences, order=st.sampled_from([1, 2, 3, 4]))
+@example(sequences=[[0]], order=4)
 def test_what_leaves_each_state_adds_up_to_one(sequences, order):
     fst = estimate_denominator(named(sequences), 4, order)
     out = np.bincount(fst.source, np.exp(-fst.weight[:, 0]), minlength=fst.num_states)
