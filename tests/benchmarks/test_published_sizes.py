@@ -11,7 +11,7 @@ from interpreter import REPOSITORY
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "systems", "millions"),
-    [("rnnt", ["fp32"], 58.3), ("hybrid", ["tailored"], 31.0)],
+    [("hybrid", ["tailored"], 31.0)],
 )
 def test_smoke(model, systems, millions, tmp_path):
     output = tmp_path / "sizes.json"
