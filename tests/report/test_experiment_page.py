@@ -11,14 +11,17 @@ import soundfile
 import torch
 from espnet2.tasks.asr import ASRTask
 from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
+from hybrid.small_hybrid import training_options, write_corpus
 from small_transducer import TOKENS
 
 from espnet_quant4.bin import main
+from espnet_quant4.hybrid.task import HybridTask
 from espnet_quant4.quantizers import Quantizer
 from espnet_quant4.quantizers.calibration import calibrating
 from espnet_quant4.report.experiment import folder
+from espnet_quant4.report.experiment.report import clips_by_epoch
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 
 CONFIG = {
     "token_list": TOKENS,
@@ -168,12 +171,39 @@ def test_scores_and_curve_are_shown(reported):
     assert second.epoch == 2
 
 
-def test_the_same_folder_gives_the_same_bytes(reported):
+def test_the_same_folder_gives_the_same_bytes_in_every_style(reported, monkeypatch):
     at, _ = reported
     before = (at / "report.html").read_bytes()
+    monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
+    monkeypatch.setitem(matplotlib.rcParams, "figure.facecolor", "black")
     assert main.main(["report", str(at), "--batches", "1"]) == 0
     assert (at / "report.html").read_bytes() == before
     assert not list(at.glob("*.part"))
+
+
+def test_a_clip_is_followed_over_the_epochs(reported):
+    at, model = reported
+    state = torch.load(at / "1epoch.pth", weights_only=True)
+    try:
+        weight = "encoder.enc.0.nbrnn.weight_hh_l0"
+        torch.save({**state, weight: 2 * state[weight]}, at / "1epoch.pth")
+        clips = clips_by_epoch(model, at)
+    finally:
+        torch.save(state, at / "1epoch.pth")
+    first, second = (clips["encoder.enc.0.nbrnn.l0.weight_hh"][epoch] for epoch in (1, 2))
+    assert first == pytest.approx((2 * second[0], 2 * second[1]))
+    assert clips["encoder.enc.0.nbrnn.l0.hidden"] == {1: (1, 1), 2: (1, 1)}
+
+
+def test_clips_that_were_never_set_leave_the_weights(tmp_path):
+    write_data(tmp_path)
+    model = write_experiment(tmp_path / "exp", "naive", tmp_path)
+    state = {k: v for k, v in model.state_dict().items() if "quantizers" not in k}
+    torch.save(state, tmp_path / "exp" / "valid.loss.ave.pth")
+    assert main.main(["report", str(tmp_path / "exp"), "--batches", "1"]) == 0
+    _, text = read_page(tmp_path / "exp")
+    assert "activations were never set" in text and "espnet-quant4 calibrate" in text
+    assert "weight_ih" in text
 
 
 def test_without_data_only_weights_are_shown(tmp_path):
@@ -200,6 +230,24 @@ def test_a_float_model_has_histograms_only(tmp_path):
     reader, text = read_page(tmp_path / "exp")
     assert "A float model" in text and "dB" not in text
     assert "encoder.enc.0.nbrnn.weight_ih_l0" in reader.text
+
+
+def test_a_hybrid_model(tmp_path):
+    corpus, at = write_corpus(tmp_path), tmp_path / "exp"
+    scheme = tmp_path / "scheme.yaml"
+    scheme.write_text(
+        "linear:\n  weight: {quantizer: max, bits: 4}\n  input: {quantizer: fix, bits: 4}\n"
+    )
+    options = [*training_options(corpus, at), "--model_conf", f"scheme={scheme}"]
+    args = HybridTask.get_parser().parse_args(options)
+    model = HybridTask.build_model(args)
+    at.mkdir()
+    (at / "config.yaml").write_text(yaml_no_alias_safe_dump(vars(args)), encoding="utf-8")
+    torch.save(model.state_dict(), at / "valid.loss.ave.pth")
+    assert main.main(["report", str(at), "--task", "hybrid", "--batches", "1"]) == 0
+    reader, text = read_page(at)
+    assert reader.text.count("bottleneck.weight") == reader.text.count("output.input") == 3
+    assert "4 utterances" in text and "No finished epoch" in text and "Nothing is decoded" in text
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from espnet_quant4.report.espnet_log import EpochResults
@@ -30,6 +31,16 @@ def require_matplotlib() -> None:
         ) from error
 
 
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """Draw in matplotlib's own style: the user's must not change what the page looks like."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
 def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
     # Without pyplot, which keeps figures and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,15 +53,12 @@ def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 def _data_url(figure: Any) -> str:
     """Return the figure as a ``data:`` address, the same bytes for the same figure."""
-    import matplotlib
-
     buffer = io.BytesIO()
-    # The user's own style must not change what the page says.
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+@_plain_style()
 def training_curve(epochs: Sequence[EpochResults]) -> str:
     """Draw the losses and the learning rate over the epochs; returns a ``data:`` address."""
     figure, (losses, rates) = _figure(2, 9, 2.8)
@@ -66,17 +74,18 @@ def training_curve(epochs: Sequence[EpochResults]) -> str:
     return _data_url(figure)
 
 
+@_plain_style()
 def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
     """Draw a tensor's histogram with grid and clip, and its clip over the epochs.
 
     Args:
         measures: of the tensor.
-        clips: empty, or of fewer than two epochs, where there is nothing to draw.
+        clips: not drawn where they are the same in all epochs, as constants are.
 
     Returns:
         A ``data:`` address.
     """
-    moved = len(clips) > 1
+    moved = len(set(clips.values())) > 1
     figure, axes = _figure(2 if moved else 1, 9 if moved else 6, 2.4)
     _histogram(axes[0], measures)
     if moved:

@@ -29,7 +29,7 @@ class TensorMeasures:
         passed_over: how many more were NaN or infinite.
         sqnr: in dB, see `Measure`; NaN where it has no value.
         clipped: share of the values of a magnitude above their clip, 0 to 1.
-        codes_used: share of the ``2^bits - 1`` codes that some value has, 0 to 1.
+        codes_used: share of the ``2^bits - 1`` codes that some value of any group has, 0 to 1.
         edges: of the histogram's bins: in the tensor's units, of several groups in units of the clip.
         counts: values in each bin, one fewer.
     """

@@ -71,7 +71,7 @@ def write_report(
         measures = [measure_weight(*entry) for entry in with_progress(quantized, "weights")]
         activations, note = _activations(built, args, task, data, batches)
         # Last, for it changes the model.
-        clips = _clips_by_epoch(built, experiment)
+        clips = clips_by_epoch(built, experiment)
         parts += sections.quantized_tensors([*measures, *activations], clips, note)
     else:
         parts.append(sections.float_tensors(built))
@@ -94,13 +94,6 @@ def _activations(
     """Return the measures of inputs and hidden states, and what the page says of them."""
     if not quantizers(model, "activation"):
         return [], "No activation has a quantizer."
-    unset = unset_activations(model)
-    if unset:
-        return [], (
-            f"Only weights: the clips of {len(unset)} activations were never set, such as {unset[0]}. "
-            "Run espnet-quant4 calibrate, or name a checkpoint of quantization-aware training with "
-            "--model."
-        )
     if batches == 0:
         return [], "Only weights: --batches 0."
     named = getattr(args, "valid_data_path_and_name_and_type", None) or []
@@ -117,12 +110,21 @@ def _activations(
     for name in ("error_calculator", "error_calculator_trans"):
         if hasattr(model, name):
             setattr(model, name, None)
+    unset = unset_activations(model)
     utterances = 0
     with torch.no_grad(), observing(model) as measures:
         read = validation.batches(task, args, chosen, batches)
         for batch in with_progress(read, "activations"):
             utterances += len(next(iter(batch.values())))
-            model(**batch)
+            try:
+                model(**batch)
+            except RuntimeError as error:
+                if not unset:
+                    raise
+                return [], (
+                    f"Only weights: the clips of {len(unset)} activations were never set, such as "
+                    f"{unset[0]}, and the model refuses evaluation: {error}"
+                )
     found = [measure.result() for measure in measures.values()]
     seen = [entry for entry in found if entry.values]
     note = f"Activations of {utterances} utterances of {', '.join(path for path, _, _ in chosen)}."
@@ -132,7 +134,7 @@ def _activations(
     return seen, note
 
 
-def _clips_by_epoch(model: torch.nn.Module, experiment: Path) -> dict[str, ClipsByEpoch]:
+def clips_by_epoch(model: torch.nn.Module, experiment: Path) -> dict[str, ClipsByEpoch]:
     """Return the clips of each tensor in each checkpoint of an epoch; loads them into the model."""
     found: dict[str, dict[int, tuple[float, float]]] = {}
     places = [(scheme_name(n), q) for n, q in quantizers(model, "activation")]

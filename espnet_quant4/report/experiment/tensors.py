@@ -54,7 +54,7 @@ def measure_weight(name: str, weight: torch.Tensor, quantizer: Quantizer | None)
 
 
 def unset_activations(model: torch.nn.Module) -> list[str]:
-    """Return the activations whose clip was never set, which therefore cannot be evaluated."""
+    """Return the activations whose clip was never set; a model that uses one refuses evaluation."""
     return [scheme_name(n) for n, q in quantizers(model, "activation") if not q.is_calibrated]
 
 
@@ -63,19 +63,18 @@ def observing(model: torch.nn.Module) -> Iterator[dict[str, Measure]]:
     """Measure the activations of a model in evaluation, before they are quantized, padding left out.
 
     What passes through the model is what it computes in evaluation: weights and activations are
-    quantized.  No clip changes.
+    quantized.  No clip changes; a clip that was never set is refused as ever.
 
     Args:
-        model: in evaluation, on the CPU, all clips set.
+        model: in evaluation, on the CPU.
 
     Yields:
         The measures by name; complete when the context ends.
     """
-    measures = {
-        scheme_name(n): Measure(scheme_name(n), q) for n, q in quantizers(model, "activation")
-    }
+    found = [(scheme_name(n), q) for n, q in quantizers(model, "activation")]
+    measures = {name: Measure(name, quantizer) for name, quantizer in found}
+    observed = [quantizer for _, quantizer in found]
     layers = [m for m in model.modules() if isinstance(m, QuantizedModule)]
-    observed = [measure.quantizer for measure in measures.values() if measure.quantizer is not None]
     runners = [(layer, layer.inference_runner) for layer in layers]
     recurrent = [(layer, layer.fused) for layer in layers if isinstance(layer, QuantLSTM)]
     try:
@@ -84,11 +83,11 @@ def observing(model: torch.nn.Module) -> Iterator[dict[str, Measure]]:
             layer.inference_runner = None
         for lstm, _ in recurrent:
             lstm.fused = False
-        for measure in measures.values():
-            if measure.quantizer is not None:
+        for quantizer, measure in zip(observed, measures.values(), strict=True):
+            if quantizer.is_calibrated:
                 # Layers show a quantizer their data only in training; here it takes no note of them.
-                measure.quantizer.training = True
-                measure.quantizer.__dict__["observe"] = measure.add_activation
+                quantizer.training = True
+                quantizer.__dict__["observe"] = measure.add_activation
         yield measures
     finally:
         for layer, runner in runners:
