@@ -36,8 +36,9 @@ demo: setup
 espnet-scripts: setup
 	tools/fetch_espnet.sh "$(PYTHON)" "$(CURDIR)/.espnet"
 
+# A file of tests as a whole to each of two processes: what the tests of a file share is made once.
 test: setup espnet-scripts
-	"$(PYTHON)" -m pytest -q
+	"$(PYTHON)" -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	"$(PYTHON)" -m ruff check .
