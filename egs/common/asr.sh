@@ -87,6 +87,26 @@ order_tokens() {
     cp "$pretrained/tokens.txt" "$tokens"
 }
 
+# Converts a trained system for decoding on codes, if it has changed.
+convert_to_int4() {
+    local output=$1
+    if [ ! "$output/model.int4" -nt "$output/$inference_asr_model" ]; then
+        # shellcheck disable=SC2086
+        run $python -m espnet_quant4.bin.main convert --asr_train_config "$output/config.yaml" \
+            --asr_model_file "$output/$inference_asr_model" --output "$output/model.int4"
+    fi
+}
+
+# Makes the table of all systems: tabulate PART...
+tabulate() {
+    local scheme systems=()
+    for scheme in $schemes; do systems+=("$expdir/asr_$(system_of "$scheme")"); done
+    # shellcheck disable=SC2086
+    run $python -m espnet_quant4.bin.main results --systems "${systems[@]}" --parts "$@" \
+        --dumpdir "$dumpdir/raw" --inference "$(basename "${inference_config%.yaml}")" \
+        --model "$inference_asr_model" --fs "$fs" --output "$results"
+}
+
 # Whether the model of pretrained/ is there, and of these tokens.
 check_pretrained() {
     if [ ! -e "$pretrained/fp32.pth" ]; then
@@ -207,11 +227,7 @@ if doing 12; then
             name=$(basename "${inference_config%.yaml}")
             if [ "$inference" = int4 ]; then
                 name+=_int4
-                if [ ! "$output/model.int4" -nt "$output/$inference_asr_model" ]; then
-                    $python -m espnet_quant4.bin.main convert \
-                        --asr_train_config "$output/config.yaml" \
-                        --asr_model_file "$output/$inference_asr_model" --output "$output/model.int4"
-                fi
+                convert_to_int4 "$output"
             fi
             for part in $test_sets; do
                 folder=$output/$name/$part
@@ -241,12 +257,8 @@ fi
 
 if doing 13; then
     log "stage 13: scoring"
-    systems=()
-    for scheme in $schemes; do systems+=("$expdir/asr_$(system_of "$scheme")"); done
     # shellcheck disable=SC2086
-    $python -m espnet_quant4.bin.main results --systems "${systems[@]}" --parts $test_sets \
-        --dumpdir "$dumpdir/raw" --inference "$(basename "${inference_config%.yaml}")" \
-        --model "$inference_asr_model" --fs "$fs" --output "$results"
+    tabulate $test_sets
 fi
 
 if doing 14; then

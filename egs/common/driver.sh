@@ -7,6 +7,9 @@ export common
 log() { echo "$(date '+%H:%M:%S') $*"; }
 doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
+# Prints each of its arguments, of equal ones the first.
+each_once() { printf '%s\n' "$@" | awk '!seen[$0]++'; }
+
 # Sets a variable for each --NAME VALUE; what has no default is no option.
 parse_options() {
     # In capitals, which no option has.
@@ -110,7 +113,8 @@ check_needs() {
 prepare_data() {
     local part parts limit written=$train_set
     [ -n "$speed_perturb_factors" ] && train_set+=_sp
-    parts=$(printf '%s\n' "$train_set" "$valid_set" $test_sets | awk '!seen[$0]++')
+    # shellcheck disable=SC2086
+    parts=$(each_once "$train_set" "$valid_set" $test_sets)
 
     if doing 1; then
         log "stage 1: data"

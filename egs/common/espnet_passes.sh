@@ -2,6 +2,8 @@
 # of this folder, whose options these functions read.
 
 inference_nj=${inference_nj:-$nj}
+# What the driver that sources this adds to every pass.
+own_options=()
 
 # One pass of ESPnet's asr.sh: espnet FIRST_STAGE LAST_STAGE OPTION... Options that every pass has come
 # last; a dry run shows them once.
@@ -14,7 +16,7 @@ espnet() {
         --feats_type raw --audio_format "$audio_format" --min_wav_duration "$min_wav_duration"
         --max_wav_duration "$max_wav_duration" --token_type char --nlsyms_txt "$nlsyms_txt"
         --use_lm false --train_set "$train_set" --valid_set "$valid_set" --test_sets "$test_sets"
-        $espnet_args)
+        ${own_options[@]+"${own_options[@]}"} $espnet_args)
     if [ "$dry_run" = true ] && [ "$first" -gt 1 ]; then options=("[as in stage 1]"); fi
     stages "$first" "$last" logged ./asr.sh "$@" "${options[@]}"
 }

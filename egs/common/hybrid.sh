@@ -197,7 +197,8 @@ else
     prepare_data
 fi
 if doing 4 && [ "$feats_type" = fbank ]; then
-    for part in $(printf '%s\n' $train_set dev $test_sets | awk '!seen[$0]++'); do
+    # shellcheck disable=SC2086
+    for part in $(each_once $train_set dev $test_sets); do
         run $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
             --output "$dumpdir/fbank/$part" --num_mels "$num_mels"
     done
@@ -306,8 +307,7 @@ if doing 12; then
         system=$(system_of "$scheme")
         output=${prefix}_$system
         for inference in $(inferences_of "$system"); do
-            folder=$output/$inference_name
-            [ "$inference" = int4 ] && folder+=_int4
+            folder=$(decoding_folder "$output" "$inference")
             for part in $parts; do network_scores "$output" "$inference" "$folder/$part" "$part"; done
             search "$folder" "$acoustic_scale" "$lm_scales"
         done

@@ -2,7 +2,24 @@
 
 inference_name=$(basename "${inference_config%.yaml}")
 # dev is decoded in any case: scales are chosen there.
-parts=$(printf '%s\n' dev $test_sets | awk '!seen[$0]++')
+# shellcheck disable=SC2086
+parts=$(each_once dev $test_sets)
+
+# Where a network's scores and words lie: decoding_folder SYSTEM INFERENCE
+decoding_folder() {
+    local folder=$1/$inference_name
+    [ "$2" = int4 ] && folder+=_int4
+    echo "$folder"
+}
+
+# Where the utterances of a part are in their calls, if that is known: in call_segments where there is a
+# file for each utterance.
+segments_of() {
+    local segments
+    for segments in "$datadir/$1/call_segments" "$datadir/$1/segments"; do
+        if [ -e "$segments" ]; then echo "$segments"; return; fi
+    done
+}
 
 # What a network subtracts from its log posteriors, from the alignment that it was trained on.
 network_prior() {
@@ -100,9 +117,8 @@ search() {
 # ACOUSTIC_SCALE PART
 times_of_words() {
     local folder=$1 acoustic_scale=$2 part=$3 segments options=()
-    for segments in "$datadir/$part/segments" "$datadir/$part/call_segments"; do
-        [ -e "$segments" ] && options=(--segments "$segments")
-    done
+    segments=$(segments_of "$part")
+    [ -n "$segments" ] && options=(--segments "$segments")
     log "$folder: times of words"
     # shellcheck disable=SC2086
     OMP_NUM_THREADS=1 logged $decode_cmd "$folder/logdir/hybrid_ctm.log" $python \
@@ -114,15 +130,13 @@ times_of_words() {
 # Scores a test set by NIST's rules, of every system and way of inference: hub5_score PART
 hub5_score() {
     local part=$1 folder scheme system inference data=$datadir/$1 segments words
-    segments=$data/segments
-    # A file for each utterance: its place in the call is beside it.
-    [ -e "$data/call_segments" ] && segments=$data/call_segments
+    segments=$(segments_of "$part")
     for scheme in $schemes; do
         system=$(system_of "$scheme")
         for inference in $(inferences_of "$system"); do
-            folder=${prefix}_$system/$inference_name
-            [ "$inference" = int4 ] && folder+=_int4
-            words=(--hyp "$folder/$part/text" --segments "$segments")
+            folder=$(decoding_folder "${prefix}_$system" "$inference")
+            # Before the data are prepared, in a dry run, there is no file to be found.
+            words=(--hyp "$folder/$part/text" --segments "${segments:-$data/segments}")
             [ "$word_times" = true ] && words=(--ctm "$folder/$part/ctm")
             # shellcheck disable=SC2086
             run $python -m espnet_quant4.bin.main hub5 --stm "$data/stm" --glm "$data/glm" \

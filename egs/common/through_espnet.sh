@@ -4,7 +4,7 @@
 
 . "$common/espnet_passes.sh"
 
-stats=$expdir/asr_stats_raw_char
+own_options=(--asr_stats_dir "$expdir/asr_stats_raw_char" --inference_asr_model "$inference_asr_model")
 tokens=data/token_list/char/tokens.txt
 
 # Trains through asr.sh: train_through_espnet CONFIG OUTPUT "OPTION..." [INITIAL_MODEL]
@@ -12,7 +12,13 @@ train_through_espnet() {
     local config=$1 output=$2 options=$3 start=${4:-}
     if [ -e "$output/$inference_asr_model" ]; then log "$output: trained already"; return 0; fi
     espnet 11 11 --asr_config "$config" --asr_exp "$output" --asr_args "--seed $seed $options" \
-        --pretrained_model "$start" --asr_stats_dir "$stats"
+        --pretrained_model "$start"
+}
+
+# Has ESPnet write config.yaml, all data and options in it, and stop: configure_through_espnet CONFIG
+# OUTPUT "OPTION..."
+configure_through_espnet() {
+    espnet 11 11 --asr_config "$1" --asr_exp "$2" --asr_args "--seed $seed --dry_run true $3"
 }
 
 # The FP32 pass: trained, or taken from pretrained/.
@@ -22,8 +28,7 @@ float_through_espnet() {
         check_pretrained "$tokens"
         if ! cmp -s "$pretrained/fp32.pth" "$fp32/$inference_asr_model"; then
             log "$fp32: taken from $pretrained/fp32.pth"
-            espnet 11 11 --asr_config "$asr_config" --asr_exp "$fp32" \
-                --asr_args "--seed $seed --dry_run true" --asr_stats_dir "$stats"
+            configure_through_espnet "$asr_config" "$fp32" ""
             run cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
         fi
         return 0
@@ -42,10 +47,7 @@ quantized_through_espnet() {
     output=$expdir/asr_$system
     take_scheme "$scheme" "$output"
     if [ ! -e "$output/calibrated.pth" ]; then
-        # With --dry_run ESPnet writes the configuration, all data and options in it, and stops.
-        espnet 11 11 --asr_config "$qat_config" --asr_exp "$output" \
-            --asr_args "--seed $seed --dry_run true --model_conf scheme=$output/scheme.yaml" \
-            --asr_stats_dir "$stats"
+        configure_through_espnet "$qat_config" "$output" "--model_conf scheme=$output/scheme.yaml"
         log "$output: calibration (log: $output/calibrate.log)"
         # shellcheck disable=SC2086
         logged $train_cmd "$output/calibrate.log" $python -m espnet_quant4.bin.main calibrate \
@@ -62,11 +64,7 @@ score_through_espnet() {
     name=$(basename "${inference_config%.yaml}")
     if [ "$inference" = int4 ]; then
         name+=_int4
-        if doing 12 && [ ! "$output/model.int4" -nt "$output/$inference_asr_model" ]; then
-            # shellcheck disable=SC2086
-            run $python -m espnet_quant4.bin.main convert --asr_train_config "$output/config.yaml" \
-                --asr_model_file "$output/$inference_asr_model" --output "$output/model.int4"
-        fi
+        if doing 12; then convert_to_int4 "$output"; fi
     fi
     for part in $(decoded_parts); do
         [ "$output/$name/$part/text" -nt "$output/$inference_asr_model" ] || first=12
@@ -75,7 +73,7 @@ score_through_espnet() {
     # One thread a job: the jobs are the parallel part.
     OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
         espnet $first 13 --asr_exp "$output" --inference_config "$inference_config" \
-        --inference_tag "$name" --inference_asr_model "$inference_asr_model"
+        --inference_tag "$name"
 }
 
 # The parts under a decoding's folder; asr.sh has the validation set's unfiltered form under org/.
@@ -87,12 +85,11 @@ decoded_parts() {
 }
 
 through_espnet() {
-    local scheme system inference systems=()
+    local scheme system inference
     prepare_through_espnet 5
     if doing 5; then order_tokens "$tokens"; fi
     # Sums of several jobs differ in their last bits from those of one.
-    nj=$stats_nj espnet 10 10 --asr_config "$asr_config" --asr_args "--seed $seed" \
-        --asr_stats_dir "$stats"
+    nj=$stats_nj espnet 10 10 --asr_config "$asr_config" --asr_args "--seed $seed"
     if doing 11; then
         float_through_espnet
         for scheme in $schemes; do
@@ -101,20 +98,16 @@ through_espnet() {
     fi
     for scheme in $schemes; do
         system=$(system_of "$scheme")
-        systems+=("$expdir/asr_$system")
         for inference in $(inferences_of "$system"); do score_through_espnet "$system" "$inference"; done
     done
     if doing 13; then
-        # shellcheck disable=SC2046,SC2086
-        run $python -m espnet_quant4.bin.main results --systems "${systems[@]}" \
-            --parts $(decoded_parts) --dumpdir "$dumpdir/raw" --fs "$fs" --model "$inference_asr_model" \
-            --inference "$(basename "${inference_config%.yaml}")" --output "$results"
+        # shellcheck disable=SC2046
+        tabulate $(decoded_parts)
     fi
     for scheme in $schemes; do
         system=$expdir/asr_$(system_of "$scheme")
         # asr.sh packs the training's plots, which there are none of without use_matplotlib.
         if doing 14; then run mkdir -p "$system/images"; fi
-        espnet 14 14 --asr_exp "$system" --skip_packing false \
-            --inference_asr_model "$inference_asr_model"
+        espnet 14 14 --asr_exp "$system" --skip_packing false
     done
 }

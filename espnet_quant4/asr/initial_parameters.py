@@ -16,13 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from espnet2.torch_utils.device_funcs import to_device
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 from lightning.pytorch.callbacks import Callback
 
 from espnet_quant4.quantizers import Quantizer
-from espnet_quant4.quantizers.calibration import calibrating
+from espnet_quant4.quantizers.calibration import calibrate_on
 
 
 class InitialParameters(Callback):
@@ -68,19 +67,18 @@ class InitialParameters(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Calibrate; the model is on its device by now, and nothing has been evaluated yet."""
         model = pl_module.model
-        names = {m: name for name, m in model.named_modules() if isinstance(m, Quantizer)}
         if (
             trainer.ckpt_path is not None
             or self.calibration_batches == 0
-            or not any(quantizer.role == "activation" for quantizer in names)
+            or not any(isinstance(m, Quantizer) and m.role == "activation" for m in model.modules())
         ):
             return
         was_training = model.training
         model.eval()
-        with torch.no_grad(), calibrating(model) as activations:
-            for _, batch in islice(pl_module.train_dataloader(), self.calibration_batches):
-                model(**to_device(batch, pl_module.device))
+        first = islice(pl_module.train_dataloader(), self.calibration_batches)
+        activations = calibrate_on(
+            model, (to_device(batch, pl_module.device) for _, batch in first)
+        )
         model.train(was_training)
-        for quantizer in activations:
-            name = names[quantizer].replace(".quantizers", "")
+        for name, quantizer in activations:
             logging.info(f"clip {quantizer.clip()[0].item():.4f}, {quantizer.bits} bits: {name}")

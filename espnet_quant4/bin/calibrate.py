@@ -15,6 +15,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,12 @@ def calibrate(args: Any) -> torch.nn.Module:
     from tqdm import tqdm
 
     from espnet_quant4.quantizers import Quantizer
-    from espnet_quant4.quantizers.calibration import calibrating
+    from espnet_quant4.quantizers.calibration import calibrate_on
 
     torch.manual_seed(args.seed)
     task = task_class(args.task)
     model: torch.nn.Module = task.build_model(args)
-    names = {m: n for n, m in model.named_modules() if isinstance(m, Quantizer)}
-    if not names:
+    if not any(isinstance(module, Quantizer) for module in model.modules()):
         raise SystemExit(
             f"{args.config}: the model has no quantizer to calibrate. Name a scheme: model_conf: "
             "scheme: tailored, or --model_conf scheme=tailored."
@@ -116,15 +116,11 @@ def calibrate(args: Any) -> torch.nn.Module:
     factory = task.build_iter_factory(args=args, distributed_option=option, mode="train")
     iterator = factory.build_iter(1, shuffle=True)
     model.eval()
-    with torch.no_grad(), calibrating(model) as activations:
-        for number, (_, batch) in enumerate(tqdm(iterator, total=args.batches, desc="calibrate")):
-            if number == args.batches:
-                break
-            model(**batch)
+    first = islice((batch for _, batch in iterator), args.batches)
+    activations = calibrate_on(model, tqdm(first, total=args.batches, desc="calibrate"))
     print(f"{'clip':>10}  bits  quantizer    tensor")
-    for quantizer in activations:
+    for name, quantizer in activations:
         clip = quantizer.clip()[0].item()
         kind = type(quantizer).__name__.removesuffix("Quantizer")
-        name = names[quantizer].replace(".quantizers", "")
         print(f"{clip:10.4f}  {quantizer.bits:4}  {kind:<12} {name}")
     return model

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_quant4.report.sctk import find_program
+
 #: Packages that every recipe needs.
 PACKAGES = ("espnet2", "torch", "torchaudio", "soundfile", "soxr", "kaldiio")
 
@@ -40,8 +42,6 @@ SOURCES = {
     "kaldi_native_fbank": 'pip install "espnet_quant4[hybrid]"',
     "kaldifst": 'pip install "espnet_quant4[hybrid]"',
 }
-# Where Debian has programs that are not on PATH.
-BESIDE_PATH = ("/usr/lib/sctk/bin",)
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,7 @@ class Need:
 def programs(names: Sequence[str]) -> Iterator[Need]:
     """Look programs up on PATH and where Debian keeps NIST's."""
     for name in names:
-        found = shutil.which(name)
-        for folder in BESIDE_PATH:
-            found = found or shutil.which(name, path=folder)
-        yield Need("program", name, found, SOURCES.get(name, "install it"))
+        yield Need("program", name, find_program(name), SOURCES.get(name, "install it"))
 
 
 def packages(names: Sequence[str]) -> Iterator[Need]:

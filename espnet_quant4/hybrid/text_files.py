@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,15 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     partial = path.with_name(f"{path.name}.part")
     partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     partial.replace(path)
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """Read a table of a data folder: a key and a value a line.
+
+    Environment variables in the values are replaced; keys without a value are left out.
+    """
+    rows = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row[0]: os.path.expandvars(row[1].strip()) for row in rows if len(row) == 2}
 
 
 def read_symbols(path: Path) -> dict[str, int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed
@@ -52,6 +53,25 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
             f"calibration: {len(unset)} activation quantizers saw nothing, or nothing but zeros, and "
             f"have no clip: {', '.join(unset)}"
         )
+
+
+def calibrate_on(
+    model: torch.nn.Module, batches: Iterable[Mapping[str, Any]]
+) -> list[tuple[str, Quantizer]]:
+    """Set a model's activation clips from batches, without gradients; see `calibrating`.
+
+    Args:
+        model: in evaluation, to calibrate without dropout.
+        batches: arguments of the model by name.
+
+    Returns:
+        Tensor and quantizer of each activation that is quantized.
+    """
+    names = {m: name for name, m in model.named_modules() if isinstance(m, Quantizer)}
+    with torch.no_grad(), calibrating(model) as activations:
+        for batch in batches:
+            model(**batch)
+    return [(names[quantizer].replace(".quantizers", ""), quantizer) for quantizer in activations]
 
 
 def calibrate_from(quantizer: Quantizer, x: torch.Tensor) -> None:

@@ -22,9 +22,8 @@ from typing import Any
 
 from espnet_quant4.report.ctm import CtmWord, Segment, format_ctm, spread, to_ctm
 from espnet_quant4.report.scoring import Counts, ScoringError
+from espnet_quant4.report.sctk import DEBIAN, find_program
 from espnet_quant4.report.stm import Stm, StmSegment
-
-_DEBIAN = "/usr/lib/sctk/bin/hubscr.pl"
 
 # Parts of a test with what the names of their calls begin with.
 EVAL2000 = {"Switchboard": "sw_", "CallHome": "en_"}
@@ -63,10 +62,10 @@ def find_hubscr() -> str:
     Raises:
         FileNotFoundError: where it is not installed.
     """
-    program = shutil.which("hubscr.pl") or shutil.which(_DEBIAN)
+    program = find_program("hubscr.pl")
     if program is None:
         raise FileNotFoundError(
-            f"hubscr.pl is neither in PATH nor {_DEBIAN}. Install sctk (Debian: apt-get install "
+            f"hubscr.pl is neither in PATH nor in {DEBIAN}. Install sctk (Debian: apt-get install "
             "sctk), or put the folder bin of a built sctk into PATH."
         )
     return program

@@ -7,15 +7,14 @@ the same without it; a test holds both together.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_quant4.report.scoring import Counts, Score, ScoringError, counts_of_utterance
+from espnet_quant4.report.sctk import find_program
 
-_DEBIAN = "/usr/lib/sctk/bin/sclite"
 _ONE = re.compile(r"^id: \(u-(\d+)\)\s*\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", re.M)
 # What means something in a trn file: alternatives, optional words, comments, the empty word.
 _SPECIAL = re.compile(r"[{}()/@;\\<>%*]|^-|-$")
@@ -23,7 +22,7 @@ _SPECIAL = re.compile(r"[{}()/@;\\<>%*]|^-|-$")
 
 def find_sclite() -> str | None:
     """Return the program's path, None where it is not installed."""
-    return shutil.which("sclite") or shutil.which(_DEBIAN)
+    return find_program("sclite")
 
 
 def score_counts(result: Score, program: str) -> dict[str, Counts]:

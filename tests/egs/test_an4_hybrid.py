@@ -1,27 +1,16 @@
 """AN4's hybrid recipe from nothing to the table, on a made-up corpus with tiny networks."""
 
 import json
-import os
-import subprocess
 
 import pytest
 import yaml
 from egs.look_alike import write_corpus
-from egs.recipes import EGS
+from egs.recipes import EGS, UNADORNED, run_recipe
 
 pytest.importorskip("kaldi_hmm_gmm")
 
 RECIPE = EGS / "an4" / "hybrid1"
-# No augmentation, no schedule: a handful of steps must do.
-TINY = {
-    "batch_bins": 40000,
-    "num_workers": 0,
-    "keep_nbest_models": 1,
-    "specaug": None,
-    "specaug_conf": {},
-    "scheduler": None,
-    "scheduler_conf": {},
-}
+TINY = {**UNADORNED, "batch_bins": 40000}
 
 
 def write_tiny(source, target, **changes):
@@ -55,20 +44,8 @@ def finished(tmp_path_factory, warm_python):
         *("--schemes", "fp32 tailored", "--inferences", "int4"),
         *("--test_sets", "test", "--nbest", 5, "--stop_stage", 14),
     ]
-    run(command)
+    run_recipe(command)
     return folder, command
-
-
-def run(command):
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ESPNET_ROOT": ""},
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    return done.stdout
 
 
 def results(folder):
@@ -104,7 +81,7 @@ def test_every_system_recognizes_most_words(finished):
 def test_the_table_of_a_second_run_is_the_same(finished):
     folder, command = finished
     before = results(folder / "exp")
-    shown = run([*command, "--stop_stage", 13])
+    shown = run_recipe([*command, "--stop_stage", 13]).stdout
     assert "trained already" in shown and "training (log" not in shown
     assert results(folder / "exp") == before
 
@@ -114,7 +91,7 @@ def test_alignments_and_graph_of_a_kaldi_will_do(finished):
     """This recipe's own files, which are Kaldi's, stand in for those of a user."""
     folder, command = finished
     exp, new = folder / "exp", folder / "kaldi_exp"
-    run(
+    run_recipe(
         [
             *(*command, "--stage", 9, "--stop_stage", 13, "--expdir", new, "--realign", "false"),
             *("--kaldi_ali", exp / "tri1_ali/train", "--kaldi_ali_dev", exp / "tri1_ali/dev"),

@@ -1,47 +1,26 @@
 """Switchboard's recipes from the LDC's folders to Hub5 scores, on made-up calls with tiny networks."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 
 import pytest
 import yaml
 from egs.espnet_checkout import CHECKOUT, copy_recipes, needs_checkout
-from egs.recipes import EGS
+from egs.recipes import EGS, UNADORNED, run_recipe
 from egs.switchboard_look_alike import write_corpora
 
+from espnet_quant4.report.sctk import find_program
+
 SWBD = EGS / "swbd"
-TINY = {
-    "num_workers": 0,
-    "keep_nbest_models": 1,
-    "specaug": None,
-    "specaug_conf": {},
-    "scheduler": None,
-    "scheduler_conf": {},
-    "num_iters_per_epoch": None,
-}
+TINY = {**UNADORNED, "num_iters_per_epoch": None}
 needs_sctk = pytest.mark.skipif(
-    shutil.which("hubscr.pl", path=f"{os.environ['PATH']}:/usr/lib/sctk/bin") is None,
-    reason="no hubscr.pl: Debian's sctk",
+    find_program("hubscr.pl") is None, reason="no hubscr.pl: Debian's sctk"
 )
 
 
 def run(recipe, *options, status=0, python=sys.executable, **environment):
-    done = subprocess.run(
-        [str(recipe / "run.sh"), "--python", python, *map(str, options)],
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "ESPNET_ROOT": str(CHECKOUT),
-            **environment,
-        },
-    )
-    assert done.returncode == status, done.stdout[-5000:] + done.stderr[-5000:]
+    command = [recipe / "run.sh", "--python", python, *options]
+    done = run_recipe(command, status, **{"ESPNET_ROOT": str(CHECKOUT), **environment})
     return done.stdout + done.stderr
 
 

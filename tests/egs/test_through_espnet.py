@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -10,10 +9,11 @@ import pytest
 import yaml
 from egs.espnet_checkout import CHECKOUT, copy_recipes, needs_checkout
 from egs.look_alike import write_corpus
-from egs.recipes import EGS
+from egs.recipes import EGS, run_recipe
+
+from espnet_quant4.report.sctk import find_program
 
 CONF = EGS / "an4" / "asr1" / "conf"
-SCLITE = shutil.which("sclite", path=f"{os.environ['PATH']}:/usr/lib/sctk/bin")
 
 
 def write_tiny(folder):
@@ -32,18 +32,7 @@ def write_tiny(folder):
 
 
 def run(python, recipe, *options, **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    if "ESPNET_ROOT" not in environment or not environment["ESPNET_ROOT"]:
-        environment.pop("ESPNET_ROOT", None)
-    done = subprocess.run(
-        [str(recipe / "run.sh"), "--python", python, *map(str, options)],
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    return done.stdout
+    return run_recipe([recipe / "run.sh", "--python", python, *options], **environment).stdout
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +50,9 @@ def both(tmp_path_factory, warm_python):
         *("--speed_perturb_factors", "1.0 1.1", "--schemes", "fp32 tailored"),
         *("--calibration_batches", 2, "--inferences", "int4", "--stop_stage", 14),
     ]  # fmt: skip
-    skipped = [] if SCLITE else ["--espnet_args", "--skip_stages 13"]
+    skipped = [] if find_program("sclite") else ["--espnet_args", "--skip_stages 13"]
     plain = [f"--{name}dir=plain_{name}" for name in ("data", "dump", "exp")]
-    run(warm_python, recipe, *options, *plain, ESPNET_ROOT="")
+    run(warm_python, recipe, *options, *plain)
     run(warm_python, recipe, *options, *skipped, ESPNET_ROOT=str(CHECKOUT))
     return recipe, options
 

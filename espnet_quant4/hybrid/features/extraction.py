@@ -11,9 +11,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from espnet_quant4.hybrid.features.tables import read_table
+from espnet_quant4.hybrid.text_files import read_table
 
-FRAME_SHIFT = 0.01  # seconds
 CEPSTRA = 13
 
 

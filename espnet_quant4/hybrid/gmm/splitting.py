@@ -26,19 +26,17 @@ def split_targets(occupancy: np.ndarray, gaussians: int) -> list[int]:
         occupancy: frames of each state.
         gaussians: in all.
     """
-    counts = [1] * len(occupancy)
-    # Of equals the last one, as in Kaldi's queue or not, makes no difference worth keeping.
+    counts, total = [1] * len(occupancy), len(occupancy)
+    # Of equal shares the first state comes first, which Kaldi's queue leaves open.
     queue = [(-(float(frames) ** POWER), state) for state, frames in enumerate(occupancy)]
     heapq.heapify(queue)
-    for _ in range(gaussians - len(counts)):
-        while queue:
-            state = heapq.heappop(queue)[1]
-            if (counts[state] + 1) * MIN_COUNT < occupancy[state]:
-                counts[state] += 1
-                heapq.heappush(queue, (-(float(occupancy[state]) ** POWER) / counts[state], state))
-                break
-        else:
-            break
+    while queue and total < gaussians:
+        state = heapq.heappop(queue)[1]
+        # One that is too empty to be split now is so later too, and does not come back.
+        if (counts[state] + 1) * MIN_COUNT < occupancy[state]:
+            counts[state] += 1
+            total += 1
+            heapq.heappush(queue, (-(float(occupancy[state]) ** POWER) / counts[state], state))
     return counts
 
 

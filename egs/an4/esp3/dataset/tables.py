@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espnet_quant4.report.results import read_text
+
 
 def read_table(path: str | Path) -> dict[str, str]:
     """Read ``key value...`` lines.
@@ -16,8 +18,7 @@ def read_table(path: str | Path) -> dict[str, str]:
         raise FileNotFoundError(
             f"{path} is not there; run the stage that writes it: --stages create_dataset"
         )
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+    return read_text(path)
 
 
 def training_texts(folder: str | Path) -> list[str]:
