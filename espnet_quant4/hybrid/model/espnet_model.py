@@ -40,8 +40,13 @@ class ESPnetHybridModel(AbsESPnetModel):
         specaug: without time warping, which moves frames against their targets.
         normalize: of features.
         preencoder: such as ``frame_context``.
-        encoder: one that keeps the frame rate.
+        encoder: one output a frame, or one for every ``frames_per_step`` frames.
         subsample: every n-th frame is seen and scored, with the target of that frame.
+        frames_per_step: how many consecutive frames each output of the encoder scores, with that many
+            times ``num_pdfs`` outputs (Vanhoucke et al., "Multiframe deep neural networks for acoustic
+            modeling", 2013): the LSTMs run that many times slower than the frames, and the search
+            still gets every frame. Wants an encoder of that rate, such as ``encoder_conf:
+            stack_frames`` of the same number.
         chunk_conf: options of `espnet_quant4.hybrid.model.chunks.ChunkCutter`; in training only.
         bottleneck_size: None for no bottleneck.
         bottleneck_activation: ``none``, ``relu`` or ``tanh``.
@@ -67,6 +72,7 @@ class ESPnetHybridModel(AbsESPnetModel):
         preencoder: AbsPreEncoder | None,
         encoder: AbsEncoder,
         subsample: int = 1,
+        frames_per_step: int = 1,
         chunk_conf: dict[str, Any] | None = None,
         bottleneck_size: int | None = 256,
         bottleneck_activation: str = "none",
@@ -80,8 +86,9 @@ class ESPnetHybridModel(AbsESPnetModel):
         super().__init__()
         if num_pdfs < 1:
             raise ValueError(f"num_pdfs: {num_pdfs}; valid are 1 and above.")
-        if subsample < 1:
-            raise ValueError(f"model_conf: subsample: {subsample}; valid are 1 and above.")
+        for name, value in {"subsample": subsample, "frames_per_step": frames_per_step}.items():
+            if value < 1:
+                raise ValueError(f"model_conf: {name}: {value}; valid are 1 and above.")
         if bottleneck_size is not None and bottleneck_size < 1:
             raise ValueError(
                 f"model_conf: bottleneck_size: {bottleneck_size}; valid are 1 and above, or null "
@@ -99,6 +106,7 @@ class ESPnetHybridModel(AbsESPnetModel):
             )
         self.num_pdfs = num_pdfs
         self.subsample = subsample
+        self.frames_per_step = frames_per_step
         self.chunks = ChunkCutter(**(chunk_conf or {}))
         self.criterion = HybridCriterion(criterion, label_smoothing, lfmmi_conf, ce_weight)
         if self.criterion.is_sequential and self.chunks.is_active:
@@ -117,7 +125,7 @@ class ESPnetHybridModel(AbsESPnetModel):
             self.bottleneck = QuantLinear(size, bottleneck_size)
             self.activation = ACTIVATIONS[bottleneck_activation]()
             size = bottleneck_size
-        self.output = QuantLinear(size, num_pdfs)
+        self.output = QuantLinear(size, frames_per_step * num_pdfs)
         if scheme is not None:
             apply_scheme(self, scheme)
         use_int4(self, inference)
@@ -156,10 +164,9 @@ class ESPnetHybridModel(AbsESPnetModel):
         targets = targets[:, :: self.subsample]
         if self.training:
             feats, lengths, targets = self.chunks.cut(feats, lengths, targets)
-        encoded, lengths = self._through_encoder(feats, lengths)
-        # Neither the loss nor the statistics of quantizers are about frames without a target.
+        encoded = self._through_encoder(feats, lengths)
         scored = targets >= 0
-        logits = self.classify(encoded[scored])
+        logits = self._logits_of(encoded, scored)
         loss, stats = self.criterion(logits, targets, scored, lengths)
         with torch.no_grad():
             stats["acc"] = (logits.argmax(1) == targets[scored]).float().mean()
@@ -177,11 +184,11 @@ class ESPnetHybridModel(AbsESPnetModel):
         return {"feats": feats, "feats_lengths": feats_lengths}
 
     def classify(self, encoded: torch.Tensor) -> torch.Tensor:
-        """Map encoder states ``(..., D)`` to logits ``(..., num_pdfs)`` float32."""
+        """Map encoder states ``(..., D)`` to logits ``(..., frames_per_step, num_pdfs)`` float32."""
         if self.bottleneck is not None:
             encoded = self.activation(self.bottleneck(encoded))
         logits: torch.Tensor = self.output(encoded)
-        return logits.float()
+        return logits.float().unflatten(-1, (self.frames_per_step, self.num_pdfs))
 
     def log_posteriors(
         self, speech: torch.Tensor, speech_lengths: torch.Tensor, repeat_frames: bool = True
@@ -198,8 +205,9 @@ class ESPnetHybridModel(AbsESPnetModel):
             Natural logarithms ``(B, T, num_pdfs)`` float32, and the lengths ``(B,)``.
         """
         feats, frames = self._input_of_encoder(speech, speech_lengths)
-        encoded, lengths = self._through_encoder(*self._every_nth(feats, frames))
-        log_posteriors = self.classify(encoded).log_softmax(dim=-1)
+        seen, lengths = self._every_nth(feats, frames)
+        logits = self.classify(self._through_encoder(seen, lengths)).flatten(1, 2)
+        log_posteriors = logits[:, : seen.size(1)].log_softmax(dim=-1)
         if not repeat_frames:
             return log_posteriors, lengths
         repeated = log_posteriors.repeat_interleave(self.subsample, dim=1)
@@ -239,15 +247,28 @@ class ESPnetHybridModel(AbsESPnetModel):
         lengths = torch.div(lengths + self.subsample - 1, self.subsample, rounding_mode="floor")
         return feats[:, :: self.subsample], lengths
 
-    def _through_encoder(
-        self, feats: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _through_encoder(self, feats: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the encoder's outputs, one for every ``frames_per_step`` frames."""
+        encoded: torch.Tensor
         encoded, encoded_lengths, _ = self.encoder(feats, lengths)
-        if not torch.equal(torch.as_tensor(encoded_lengths).cpu(), lengths.cpu()):
+        steps = torch.div(
+            lengths + self.frames_per_step - 1, self.frames_per_step, rounding_mode="floor"
+        )
+        if not torch.equal(torch.as_tensor(encoded_lengths).cpu(), steps.cpu()):
             raise ValueError(
                 f"the encoder {type(self.encoder).__name__} turned {int(lengths.max())} frames into "
-                f"{int(max(encoded_lengths))}; a hybrid model needs one output a frame. Set "
-                "encoder_conf: subsample: null (and stack_frames: 1); to score every n-th frame "
-                "only, set model_conf: subsample: n."
+                f"{int(max(encoded_lengths))}; with model_conf: frames_per_step: "
+                f"{self.frames_per_step} a hybrid model needs {int(steps.max())}. Set encoder_conf: "
+                f"subsample: null and stack_frames: {self.frames_per_step}; to score every n-th "
+                "frame only, set model_conf: subsample: n."
             )
-        return encoded, lengths
+        return encoded
+
+    def _logits_of(self, encoded: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+        """Return the logits ``(frames, num_pdfs)`` of the frames that have a target."""
+        surplus = -scored.size(1) % self.frames_per_step
+        of_steps = torch.nn.functional.pad(scored, (0, surplus))
+        of_steps = of_steps.unflatten(1, (-1, self.frames_per_step))
+        # Neither the loss nor the statistics of quantizers are about frames without a target.
+        counted = of_steps.any(2)
+        return self.classify(encoded[counted])[of_steps[counted]]

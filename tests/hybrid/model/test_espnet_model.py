@@ -122,6 +122,62 @@ def test_every_nth_frame_with_its_own_target() -> None:
     assert loss.item() == pytest.approx(-sum(first + second + third) / 15, rel=1e-5)
 
 
+def test_one_step_scores_several_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_multiframe(**conf: Any) -> ESPnetHybridModel:
+        torch.manual_seed(1)
+        encoder = QuantRNNEncoder(
+            2 * FEATURES, output_size=7, hidden_size=6, use_projection=False, stack_frames=3
+        )
+        return build(encoder=encoder, frames_per_step=3, **conf)
+
+    model, batch = build_multiframe().eval(), random_batch()
+    assert model.output.out_features == 3 * PDFS
+    with torch.no_grad():
+        loss, stats, weight = model(**batch)
+        posteriors, lengths = model.log_posteriors(batch["speech"], batch["speech_lengths"])
+        alone, _ = model.log_posteriors(batch["speech"][1:2, :14], torch.tensor([14]))
+    assert posteriors.shape == (3, 20, PDFS) and lengths.tolist() == [20, 14, 9]
+    assert weight.tolist() == [43]
+    torch.testing.assert_close(posteriors.exp().sum(2), torch.ones(3, 20))
+    torch.testing.assert_close(alone[0], posteriors[1, :14])
+    # The frames of a step have outputs of their own.
+    assert not torch.allclose(posteriors[0, 0], posteriors[0, 1])
+    nats = []
+    for utterance, length in enumerate(lengths.tolist()):
+        ids = batch["pdf_ids"][utterance, : int(batch["pdf_ids_lengths"][utterance])].tolist()
+        ids = (ids + ids[-1:])[:length]
+        nats += [-float(posteriors[utterance, frame, pdf]) for frame, pdf in enumerate(ids)]
+    assert loss.item() == pytest.approx(sum(nats) / 43, rel=1e-5)
+
+    quantized = build_multiframe(scheme="tailored").eval()
+    with torch.no_grad(), calibrating(quantized):
+        quantized(**batch)
+    found = []
+    for inference in ("emulated", "int4"):
+        monkeypatch.setenv("ESPNET_QUANT4_INFERENCE", inference)
+        with torch.no_grad():
+            found.append(quantized.log_posteriors(batch["speech"], batch["speech_lengths"])[0])
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+
+
+def test_steps_of_several_frames_learn_from_chunks() -> None:
+    encoder = QuantRNNEncoder(
+        2 * FEATURES, output_size=7, hidden_size=6, use_projection=False, stack_frames=2
+    )
+    chunks = {"size": 5, "mode": "sequential", "left_context": 1}
+    model, batch = build(encoder=encoder, frames_per_step=2, chunk_conf=chunks), random_batch()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(60):
+        loss, _, weight = model(**batch)
+        assert weight.tolist() == [43]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
 def test_label_smoothing_is_for_training_only() -> None:
     batch = random_batch()
     plain, smooth = build(), build(label_smoothing=0.3)
@@ -189,6 +245,7 @@ def test_padding_shapes_no_clip() -> None:
     "conf, message",
     [
         ({"subsample": 0}, "subsample: 0"),
+        ({"frames_per_step": 0}, "frames_per_step: 0"),
         ({"bottleneck_size": 0}, "bottleneck_size: 0.*null"),
         ({"bottleneck_activation": "gelu"}, "'gelu'; valid: none, relu, tanh"),
         ({"label_smoothing": 1.0}, "label_smoothing: 1.0"),
@@ -214,8 +271,10 @@ def test_wrong_options(conf: dict[str, Any], message: str) -> None:
 
 def test_an_encoder_that_changes_the_frame_rate_is_refused() -> None:
     encoder = QuantRNNEncoder(6, num_layers=2, output_size=7)  # ESPnet's default divides by 4
-    with pytest.raises(ValueError, match="turned 20 frames into 5.*subsample: null"):
+    with pytest.raises(ValueError, match="turned 20 frames into 5.*needs 20.*subsample: null"):
         build(encoder=encoder)(**random_batch())
+    with pytest.raises(ValueError, match="turned 20 frames into 20.*needs 10.*stack_frames: 2"):
+        build(frames_per_step=2)(**random_batch())
 
 
 def test_speech_that_cannot_be_scored() -> None:
