@@ -133,7 +133,7 @@ def test_one_step_scores_several_frames(monkeypatch: pytest.MonkeyPatch) -> None
     model, batch = build_multiframe().eval(), random_batch()
     assert model.output.out_features == 3 * PDFS
     with torch.no_grad():
-        loss, stats, weight = model(**batch)
+        loss, _, weight = model(**batch)
         posteriors, lengths = model.log_posteriors(batch["speech"], batch["speech_lengths"])
         alone, _ = model.log_posteriors(batch["speech"][1:2, :14], torch.tensor([14]))
     assert posteriors.shape == (3, 20, PDFS) and lengths.tolist() == [20, 14, 9]
