@@ -3,21 +3,22 @@
 # differ from FP32 by more than chance. What is done is passed over, so that it can be cut off and
 # started again at any time.
 #
-#   egs/an4/study.sh [--seeds "1 2 3"] [--recipes "asr1 hybrid1"] [--schemes "fp32 naive tailored"]
+#   egs/an4/study.sh [--seeds "1 2 3"] [--recipes "hybrid1 asr1"] [--schemes "fp32 naive tailored"]
 #       [--work DIR] [--python PYTHON] [--options "--OPTION VALUE..."]
 #
 # DIR (default exp/study here) gets RECIPE/{data,dump}, RECIPE/seed1..., RECIPE/results.json and
-# RECIPE/table.txt. Data and features are made once; all training has the seed, the GMM's too.
+# RECIPE/table.txt. Data and features are made once; all training has the seed, the GMM's too. The encoder
+# of the transducer starts from the hybrid's first FP32 network of the same seed, so asr1 comes second.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 seeds="1 2 3"
-recipes="asr1 hybrid1"
+recipes="hybrid1 asr1"
 schemes="fp32 naive tailored"
 work=$here/exp/study
 python=python3
 options=""             # for every run.sh
-help=$(sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
+help=$(sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
 mkdir -p "$work"
@@ -43,10 +44,19 @@ for recipe in $recipes; do
     for seed in $seeds; do
         exp=$work/$recipe/seed$seed
         log "$recipe, seed $seed: $exp"
+        start=()
+        if [ "$recipe" = asr1 ]; then
+            encoder=$work/hybrid1/seed$seed/hybrid_fp32/valid.loss.ave.pth
+            if [ ! -e "$encoder" ]; then
+                echo "study.sh: no $encoder, which asr1 starts from; run hybrid1 first" >&2
+                exit 1
+            fi
+            start=(--ctc_config "" --init_encoder "$encoder")
+        fi
         # shellcheck disable=SC2086
         "$here/$recipe/run.sh" --python "$python" --seed "$seed" --schemes "$schemes" \
             --datadir "$work/$recipe/data" --dumpdir "$work/$recipe/dump" --expdir "$exp" \
-            --results "$exp/results.json" $options
+            --results "$exp/results.json" "${start[@]}" $options
         results+=("$exp/results.json")
     done
     {

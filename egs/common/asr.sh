@@ -21,12 +21,18 @@ local_data_opts=""     # options for local/data.sh
 speed_perturb_factors="0.9 1.0 1.1"   # copies of the training part at these speeds; "" for none
 min_wav_duration=0.2   # seconds
 max_wav_duration=20    # seconds, of the training part
+feats_type=raw         # what networks read: raw, waveforms; or fbank, log mel energies in Kaldi's archives,
+                       # normalized by speaker (speakers as in utt2spk); not with ESPNET_ROOT
+num_mels=40            # energies of fbank
+feats_normalize=       # global_mvn, the default of raw; none, that of fbank; or utterance_mvn
 # Training
 schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (name or file)
 asr_config=conf/train_asr_fp32.yaml
 ctc_config=conf/train_asr_ctc.yaml    # encoder pre-training; "" for none
+init_encoder=          # checkpoint whose encoder the first training starts from, such as a hybrid's network
 qat_config=conf/train_asr_qat.yaml
 asr_args=""            # further options for every training, such as "--max_epoch 1"
+qat=true               # false: quantized systems are calibrated alone, without training
 qat_args=""            # further options for quantization-aware training
 from_scratch=true      # false: take the FP32 model of pretrained/ instead of training it
 pretrained=pretrained
@@ -63,6 +69,16 @@ parse_options "$@"
 one_of from_scratch true false
 one_of speed_perturb_by soxr asr.sh
 one_of dry_run true false
+one_of qat true false
+feats_options global_mvn
+if [ "$qat" = false ] && [ -n "${ESPNET_ROOT:-}" ]; then
+    echo "run.sh: --qat false is not for ESPnet's asr.sh; unset ESPNET_ROOT" >&2
+    exit 2
+fi
+if [ "$feats_type" = fbank ] && [ -n "${ESPNET_ROOT:-}" ]; then
+    echo "run.sh: --feats_type fbank is not for ESPnet's asr.sh; --feats_type raw, or unset ESPNET_ROOT" >&2
+    exit 2
+fi
 
 # Also what only uses ESPnet's run.pl and its like finds them so.
 if [ -n "${ESPNET_ROOT:-}" ]; then "$common/setup_espnet.sh" .; fi
@@ -99,12 +115,13 @@ convert_to_int4() {
 
 # Makes the table of all systems: tabulate PART...
 tabulate() {
-    local scheme systems=()
+    local scheme systems=() rate=$fs
+    [ "$feats_type" = fbank ] && rate=100    # frames a second, in which features are counted
     for scheme in $schemes; do systems+=("$expdir/asr_$(system_of "$scheme")"); done
     # shellcheck disable=SC2086
     run $python -m espnet_quant4.bin.main results --systems "${systems[@]}" --parts "$@" \
         --dumpdir "$dumpdir/raw" --inference "$(basename "${inference_config%.yaml}")" \
-        --model "$inference_asr_model" --fs "$fs" --output "$results"
+        --model "$inference_asr_model" --fs "$rate" --output "$results"
 }
 
 # Whether the model of pretrained/ is there, and of these tokens.
@@ -130,6 +147,8 @@ if [ "$dry_run" = true ]; then
 fi
 
 prepare_data
+# shellcheck disable=SC2086
+if doing 4; then write_features $train_set $valid_set $test_sets; fi
 
 if doing 5; then
     log "stage 5: character tokens"
@@ -144,10 +163,12 @@ if doing 5; then
 fi
 
 data_options() {
-    local file
-    for file in wav.scp,speech,sound text,text,text; do
-        echo "--train_data_path_and_name_and_type $dumpdir/raw/$train_set/$file"
-        echo "--valid_data_path_and_name_and_type $dumpdir/raw/$valid_set/$file"
+    local part kind
+    input_options
+    for part in train:$train_set valid:$valid_set; do
+        kind=${part%:*} part=${part#*:}
+        echo "--${kind}_data_path_and_name_and_type $(speech_of "$part")"
+        echo "--${kind}_data_path_and_name_and_type $dumpdir/raw/$part/text,text,text"
     done
 }
 
@@ -173,7 +194,7 @@ train_options() {
     local config=$1 output=$2 part
     echo "--use_preprocessor true --token_type char --token_list $token_list --seed $seed"
     echo "--config $config --output_dir $output --ngpu $ngpu"
-    echo "--normalize global_mvn --normalize_conf stats_file=$stats/train/feats_stats.npz"
+    normalize_options "$stats"
     for part in train valid; do
         echo "--${part}_shape_file $stats/$part/speech_shape"
         echo "--${part}_shape_file $stats/$part/text_shape.char"
@@ -208,8 +229,9 @@ if doing 11; then
         fi
     else
         start=()
+        [ -n "$init_encoder" ] && start=(--init_param "$init_encoder:encoder:encoder")
         if [ -n "$ctc_config" ]; then
-            train "$ctc_config" "$expdir/asr_ctc"
+            train "$ctc_config" "$expdir/asr_ctc" "${start[@]}"
             start=(--init_param "$expdir/asr_ctc/$inference_asr_model")
         fi
         train "$asr_config" "$fp32" "${start[@]}"
@@ -236,14 +258,15 @@ if doing 12; then
                     continue
                 fi
                 log "$folder: $(wc -l < "$dumpdir/raw/$part/wav.scp") utterances"
-                jobs=$(split_keys "$dumpdir/raw/$part/wav.scp" "$folder")
+                speech=$(speech_of "$part")
+                jobs=$(split_keys "${speech%%,*}" "$folder")
                 # One thread a job: the jobs are the parallel part.
                 # shellcheck disable=SC2086
                 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ESPNET_QUANT4_INFERENCE=$inference \
                     logged $decode_cmd JOB=1:"$jobs" \
                     "$folder/logdir/asr_inference.JOB.log" $python -m espnet2.bin.asr_inference \
                     --ngpu 0 --config "$inference_config" \
-                    --data_path_and_name_and_type "$dumpdir/raw/$part/wav.scp,speech,sound" \
+                    --data_path_and_name_and_type "$speech" \
                     --key_file "$folder/logdir/keys.JOB.scp" \
                     --asr_train_config "$output/config.yaml" \
                     --asr_model_file "$output/$inference_asr_model" \

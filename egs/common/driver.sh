@@ -150,6 +150,40 @@ prepare_data() {
     fi
 }
 
+# Of both drivers' --feats_type, --num_mels and --feats_normalize: what networks read, checked and with
+# the default of the last, which raw names: feats_options NORMALIZE_OF_RAW
+feats_options() {
+    one_of feats_type raw fbank
+    if [ "$feats_type" = raw ]; then feats_normalize=${feats_normalize:-$1}; fi
+    feats_normalize=${feats_normalize:-none}
+    one_of feats_normalize utterance_mvn global_mvn none
+}
+
+# Writes the features of parts, where networks do not read waveforms: write_features PART...
+write_features() {
+    local part
+    [ "$feats_type" = fbank ] || return 0
+    for part in $(each_once "$@"); do
+        run $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
+            --output "$dumpdir/fbank/$part" --num_mels "$num_mels"
+    done
+}
+
+# What a network reads of a part: its list, which name ESPnet knows it by, and as what type.
+speech_of() {
+    if [ "$feats_type" = fbank ]; then echo "$dumpdir/fbank/$1/feats.scp,speech,kaldi_ark"
+    else echo "$dumpdir/raw/$1/wav.scp,speech,sound"; fi
+}
+
+# What ESPnet has to be told of features, for there is no frontend that knows.
+input_options() { [ "$feats_type" = raw ] || echo "--input_size $num_mels"; }
+
+# And of their normalization in training: normalize_options STATISTICS
+normalize_options() {
+    echo "--normalize $feats_normalize"
+    [ "$feats_normalize" != global_mvn ] || echo "--normalize_conf stats_file=$1/train/feats_stats.npz"
+}
+
 system_of() { basename "${1%.yaml}"; }
 
 # The file of a scheme: the one named, or one of those that recipes share.
@@ -180,7 +214,7 @@ take_scheme() {
     cmp -s "$file" "$output/scheme.yaml" || cp "$file" "$output/scheme.yaml"
 }
 
-# Calibrates and trains the quantized systems PREFIX_SCHEME of $schemes, from PREFIX_fp32:
+# Calibrates, and with --qat true trains, the quantized systems PREFIX_SCHEME of $schemes, from PREFIX_fp32:
 # quantize PREFIX CALIBRATE TRAIN, the last two the modules' names with first options. The driver's
 # train_options CONFIG OUTPUT says what all its trainings have in common.
 quantize() {
@@ -208,7 +242,15 @@ quantize() {
             run sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
         done
     fi
-    if [ -n "$to_train" ]; then
+    if [ -n "$to_train" ] && [ "$qat" = false ]; then
+        # ESPnet writes the model's config.yaml and stops there.
+        # shellcheck disable=SC2046,SC2086
+        each_system "$to_train" logged "${prefix}_JOB/config.log" $python -m $trainer \
+            $(train_options "$qat_config" "${prefix}_JOB") "${options[@]}" --dry_run true
+        for system in $to_train; do
+            run cp "${prefix}_$system/calibrated.pth" "${prefix}_$system/$inference_model"
+        done
+    elif [ -n "$to_train" ]; then
         log "quantization-aware training:$to_train (log: ${prefix}_*/train.log)"
         # shellcheck disable=SC2046,SC2086
         each_system "$to_train" train_job "${prefix}_JOB/train.log" $python -m $trainer \

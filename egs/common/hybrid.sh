@@ -44,6 +44,7 @@ schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (nam
 hybrid_config=conf/train_hybrid_fp32.yaml
 qat_config=conf/train_hybrid_qat.yaml
 hybrid_args=""         # further options for every training, such as "--max_epoch 1"
+qat=true               # false: quantized systems are calibrated alone, without training
 qat_args=""            # further options for quantization-aware training
 criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy; its systems
                        # are EXPDIR/hybrid_lfmmi_SCHEME, beside the others
@@ -96,10 +97,8 @@ parse_options "$@"
 one_of criterion ce lfmmi
 one_of data_by prepare.py asr.sh
 one_of dry_run true false
-one_of feats_type raw fbank
-if [ "$feats_type" = raw ]; then feats_normalize=${feats_normalize:-utterance_mvn}; fi
-feats_normalize=${feats_normalize:-none}
-one_of feats_normalize utterance_mvn global_mvn none
+one_of qat true false
+feats_options utterance_mvn
 one_of realign true false
 one_of decode_gmm true false
 one_of word_times true false
@@ -196,13 +195,8 @@ if [ "$data_by" = asr.sh ]; then
 else
     prepare_data
 fi
-if doing 4 && [ "$feats_type" = fbank ]; then
-    # shellcheck disable=SC2086
-    for part in $(each_once $train_set dev $test_sets); do
-        run $python -m espnet_quant4.bin.hybrid_features --data "$dumpdir/raw/$part" \
-            --output "$dumpdir/fbank/$part" --num_mels "$num_mels"
-    done
-fi
+# shellcheck disable=SC2086
+if doing 4; then write_features $train_set dev $test_sets; fi
 
 if doing 5 && [ -z "$kaldi_ali" ]; then
     log "stage 5: lexicon and topology"

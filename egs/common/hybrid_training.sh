@@ -1,16 +1,10 @@
 # Training of the hybrid recipes' networks. Sourced by hybrid.sh, whose options these functions read.
 
-# What a network reads of a part: its list, which name ESPnet knows it by, and as what type.
-speech_of() {
-    if [ "$feats_type" = fbank ]; then echo "$dumpdir/fbank/$1/feats.scp,speech,kaldi_ark"
-    else echo "$dumpdir/raw/$1/wav.scp,speech,sound"; fi
-}
-
 # All that trainings and statistics have in common: data_options ALIGNMENT.
 data_options() {
     local ali=$1 part kind
     echo "--num_pdfs $ali/$train_set/num_pdfs"
-    [ "$feats_type" = fbank ] && echo "--input_size $num_mels"
+    input_options
     for part in train:$train_set valid:dev; do
         kind=${part%:*} part=${part#*:}
         echo "--${kind}_data_path_and_name_and_type $(speech_of "$part")"
@@ -30,10 +24,7 @@ criterion_options=""
 train_options() {
     local config=$1 output=$2
     echo "--seed $seed --config $config --output_dir $output --ngpu $ngpu"
-    echo "--normalize $feats_normalize"
-    if [ "$feats_normalize" = global_mvn ]; then
-        echo "--normalize_conf stats_file=$stats/train/feats_stats.npz"
-    fi
+    normalize_options "$stats"
     echo "--train_shape_file $training_ali/$train_set/speech_shape"
     echo "--valid_shape_file $training_ali/dev/speech_shape"
     echo "$criterion_options"

@@ -22,6 +22,8 @@ COMMANDS = {
     "compare": ("compare", "say whether two systems differ by more than chance"),
     "results": ("results", "make the table of results of a recipe's experiments"),
     "study": ("study", "make the table of experiments with several seeds"),
+    "variants": ("variants", "write the schemes of an ablation"),
+    "ablation": ("ablation", "make the table and figures of an ablation"),
     "report": ("report", "write one HTML page about an experiment and its quantizers"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
     "hybrid-features": ("hybrid_features", "write filterbanks, normalized by speaker"),

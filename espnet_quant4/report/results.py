@@ -117,8 +117,10 @@ def collect(
         for folder, own in decodings(system, description, inference):
             for part in parts:
                 decoded = _decoded_part(folder / part, dumpdir / part, sampling_rate)
-                name = {"system": system.name.removeprefix("asr_"), "part": Path(part).name}
-                rows.append({**name, **own, **decoded})
+                name = system.name.removeprefix("asr_")
+                rows.append(
+                    {"system": name, "scheme": name, "part": Path(part).name, **own, **decoded}
+                )
     return rows
 
 

@@ -1,0 +1,73 @@
+"""Make the table and figures of an ablation: each variant's error rate against FP32's.
+
+    espnet-quant4 ablation --file egs/an4/ablation.yaml --family asr --seeds 1 2 3 \\
+        --experiments 'exp/seed{seed}/asr_{variant}' --part decode_asr/dev \\
+        --reference dump/raw/dev/text --output ablation.json --figure ablation.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(
+        prog="espnet-quant4 ablation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
+    parser.add_argument("--family", choices=("asr", "hybrid"), required=True)
+    parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument(
+        "--experiments", required=True, help="folders, with {seed} and {variant} in their names"
+    )
+    parser.add_argument("--part", type=Path, required=True, help="decoding, such as decode_asr/dev")
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--figure", type=Path, help="bars with intervals, SVG or PNG")
+    parser.add_argument("--size_figure", type=Path, help="error rate against size")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    args = get_parser().parse_args(arguments)
+
+    from espnet_quant4.bin.task_class import task_class
+    from espnet_quant4.report.ablation import COLUMNS, Experiments, collect, for_table
+    from espnet_quant4.report.ablation_figures import draw_bars, draw_sizes
+    from espnet_quant4.report.results import to_markdown, write_json
+    from espnet_quant4.report.scoring import ScoringError
+    from espnet_quant4.scheme import SchemeError
+    from espnet_quant4.scheme_variants import read_variants
+
+    try:
+        _, variants = read_variants(args.file)
+        there = [variant for variant in variants if args.family in variant.families]
+        if args.only:
+            there = [variant for variant in there if variant.name in args.only]
+        experiments = Experiments(
+            args.experiments, args.seeds, args.part, task=task_class(args.family)
+        )
+        rows = collect(there, experiments, args.reference)
+    except (SchemeError, ScoringError, OSError) as error:
+        print(f"espnet-quant4 ablation: {error}", file=sys.stderr)
+        return 1
+    write_json(rows, args.output)
+    if args.figure is not None:
+        draw_bars(rows, args.figure)
+    if args.size_figure is not None:
+        draw_sizes(rows, args.size_figure)
+    print(to_markdown(for_table(rows), COLUMNS))
+    print(f"\nsaved {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

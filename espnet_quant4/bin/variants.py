@@ -1,0 +1,65 @@
+"""Write the schemes of an ablation, and say with which options each is trained.
+
+    espnet-quant4 variants --file egs/an4/ablation.yaml --family asr --output exp/schemes
+
+prints one line a variant: its scheme file, or its name where that is a scheme of the package, then the
+options of run.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="espnet-quant4 variants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
+    parser.add_argument("--family", choices=("asr", "hybrid"), required=True)
+    parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the schemes")
+    args = parser.parse_args(arguments)
+
+    import yaml
+
+    from espnet_quant4.scheme import SchemeError, bundled_names
+    from espnet_quant4.scheme_variants import read_variants, scheme_of
+
+    try:
+        base, variants = read_variants(args.file)
+        there = [variant for variant in variants if args.family in variant.families]
+        unknown = set(args.only) - {variant.name for variant in there}
+        if unknown:
+            names = ", ".join(variant.name for variant in there)
+            raise SchemeError(f"--only {' '.join(sorted(unknown))}: valid: {names}")
+        args.output.mkdir(parents=True, exist_ok=True)
+        for variant in there:
+            if args.only and variant.name not in args.only:
+                continue
+            options = variant.arguments.get(args.family, "")
+            if variant.name in bundled_names():
+                print(f"{variant.name} {options}".rstrip())
+                continue
+            path = args.output / f"{variant.name}.yaml"
+            text = f"# {variant.title}\n" + yaml.safe_dump(
+                scheme_of(base, variant), sort_keys=False
+            )
+            # What has not changed keeps its time.
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
+            print(f"{path} {options}".rstrip())
+    except (SchemeError, OSError) as error:
+        print(f"espnet-quant4 variants: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

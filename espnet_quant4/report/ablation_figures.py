@@ -1,0 +1,85 @@
+"""Figures of an ablation: bars with intervals, and error rate against size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+BLUE, RED, GREY = "#2b6ca3", "#c23b22", "#999999"
+
+
+def draw_bars(rows: Sequence[Row], path: Path) -> None:
+    """Draw what each variant loses to FP32, with its 95 % interval; SVG or PNG by the file's name.
+
+    Args:
+        rows: of `espnet_quant4.report.ablation.collect`.
+        path: to write.
+    """
+    drawn = [row for row in rows if row["difference"] is not None]
+    figure, axes = _figure(7.5, 0.26 * len(drawn) + 0.9)
+    for place, row in enumerate(drawn):
+        difference = row["difference"]
+        low, estimate, high = (difference[key] for key in ("low", "estimate", "high"))
+        color = RED if low > 0 else BLUE
+        axes.barh(place, estimate, color=color, height=0.7)
+        axes.plot([low, high], [place, place], color="black", linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(len(drawn)), [_label(row) for row in drawn], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("word error rate minus that of FP32, % absolute; red: interval above 0")
+    _save(figure, path)
+
+
+def draw_sizes(rows: Sequence[Row], path: Path) -> None:
+    """Draw error rate against size, for what differs in bits.
+
+    Args:
+        rows: as in `draw_bars`; those of the groups ``reference`` and ``bits`` are drawn.
+        path: to write.
+    """
+    figure, axes = _figure(6.5, 4)
+    for row in rows:
+        if row["group"] not in ("reference", "bits"):
+            continue
+        color = RED if row["difference"] and row["difference"]["low"] > 0 else BLUE
+        size = row["size_bytes"] / 1e6
+        axes.plot(size, row["wer"], "o", color=color)
+        if row["difference"]:
+            base = row["wer"] - row["difference"]["estimate"]
+            ends = [base + row["difference"][key] for key in ("low", "high")]
+            axes.plot([size, size], ends, color=color, linewidth=0.8)
+        axes.annotate(
+            row["title"], (size, row["wer"]), (4, 4), textcoords="offset points", fontsize=8
+        )
+    axes.set_xscale("log")
+    axes.set(
+        xlabel="size of the weights, MB", ylabel="word error rate, % (interval of the difference)"
+    )
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _label(row: Row) -> str:
+    return str(row["title"] if row["group"] == "reference" else f"{row['group']}: {row['title']}")
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    # Without pyplot, which keeps figures and looks for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    # The same bytes for the same rows.
+    with matplotlib.rc_context({"svg.hashsalt": "espnet_quant4", "svg.fonttype": "none"}):
+        figure.savefig(path, metadata=metadata)

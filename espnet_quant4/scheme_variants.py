@@ -1,0 +1,158 @@
+"""Schemes that differ from another in one thing: what an ablation is made of.
+
+A file of variants::
+
+    base: tailored
+    variants:
+      - name: weights_max
+        group: weights
+        title: clip at the largest weight
+        changes: {lstm: {weight_ih: {quantizer: max, bits: 4, granularity: gate}}}
+      - {name: w3a4, group: bits, title: W3A4, weight_bits: 3}
+      - {name: ptq, group: training, title: calibration alone, arguments: {asr: "--qat false"}}
+
+Each variant has the keys of `Variant`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_quant4.scheme import TENSORS, Scheme, SchemeError
+
+#: The width of a variant's base that ``weight_bits`` and ``activation_bits`` replace.
+REPLACED_BITS = 4
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One scheme of an ablation.
+
+    Attributes:
+        name: of its file and experiment: small letters, digits, ``_``.
+        group: what it is compared within, such as ``weights``.
+        title: for tables.
+        changes: to the base, as `changed` takes them.
+        weight_bits: what weights of 4 bits get instead; None for no change.
+        activation_bits: likewise, of inputs and hidden states.
+        arguments: by family, further options of the recipe's ``run.sh`` for this variant.
+        families: ``asr`` and ``hybrid``, or the one of these that it is for.
+    """
+
+    name: str
+    group: str
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    families: Sequence[str] = ("asr", "hybrid")
+
+
+def read_variants(path: str | Path) -> tuple[str, list[Variant]]:
+    """Read a file of variants.
+
+    Returns:
+        The base scheme's name or file, and the variants in their order.
+
+    Raises:
+        SchemeError: for anything in it that is not valid.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SchemeError(f"{path}: {error}") from error
+    if not isinstance(content, Mapping) or set(content) != {"base", "variants"}:
+        raise SchemeError(f"{path}: wanted are the keys base and variants, no others")
+    known = [item.name for item in fields(Variant)]
+    variants: list[Variant] = []
+    for number, entry in enumerate(content["variants"] or []):
+        place = f"{path}: variants[{number}]"
+        if not isinstance(entry, Mapping):
+            raise SchemeError(
+                f"{place}: {entry!r}; valid is a mapping with keys {', '.join(known)}"
+            )
+        unknown = [key for key in entry if key not in known]
+        missing = [key for key in ("name", "group", "title") if not isinstance(entry.get(key), str)]
+        if unknown or missing:
+            raise SchemeError(
+                f"{place}: unknown keys {unknown}, missing {missing}; valid: {', '.join(known)}"
+            )
+        if not _NAME.fullmatch(entry["name"]):
+            raise SchemeError(f"{place}: name {entry['name']!r}: small letters, digits and _")
+        if entry["name"] in [variant.name for variant in variants]:
+            raise SchemeError(f"{place}: name {entry['name']!r} stands twice")
+        variants.append(Variant(**entry))
+    return str(content["base"]), variants
+
+
+def scheme_of(base: str | Path | Mapping[str, Any], variant: Variant) -> dict[str, Any]:
+    """Return the scheme of a variant as plain data.
+
+    Args:
+        base: what `Scheme.load` takes.
+        variant: what is changed in it.
+
+    Raises:
+        SchemeError: for a change that gives no valid scheme.
+    """
+    scheme = changed(Scheme.load(base).to_dict(), variant.changes)
+    scheme = with_bits(scheme, variant.weight_bits, variant.activation_bits)
+    try:
+        return Scheme.load(scheme).to_dict()
+    except SchemeError as error:
+        raise SchemeError(f"variant {variant.name}: {error}") from error
+
+
+def changed(scheme: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scheme with changes.
+
+    A specification with a quantizer, or null, takes the place of the one that was there; one without
+    changes single keys. An override joins the one of the same pattern, or comes behind all others.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(scheme))
+    for kind, tensors in changes.items():
+        if kind == "overrides":
+            continue
+        target = result.setdefault(kind, {})
+        for tensor, specification in tensors.items():
+            target[tensor] = _joined(target.get(tensor), specification)
+    for override in changes.get("overrides", []):
+        overrides = result.setdefault("overrides", [])
+        same = [entry for entry in overrides if entry["pattern"] == override["pattern"]]
+        if not same:
+            overrides.append(copy.deepcopy(dict(override)))
+            continue
+        for key, value in override.items():
+            is_tensor = any(key in tensors for tensors in TENSORS.values())
+            same[-1][key] = _joined(same[-1].get(key), value) if is_tensor else value
+    return result
+
+
+def with_bits(
+    scheme: Mapping[str, Any], weights: int | None = None, activations: int | None = None
+) -> dict[str, Any]:
+    """Return a scheme with other widths where it has 4 bits; None leaves them."""
+    result: dict[str, Any] = copy.deepcopy(dict(scheme))
+    entries = [result.get(kind, {}) for kind in TENSORS] + list(result.get("overrides", []))
+    for entry in entries:
+        for tensor, specification in entry.items():
+            if not isinstance(specification, dict) or specification.get("bits") != REPLACED_BITS:
+                continue
+            bits = weights if tensor.startswith("weight") else activations
+            specification["bits"] = REPLACED_BITS if bits is None else bits
+    return result
+
+
+def _joined(below: Any, above: Any) -> Any:
+    if not isinstance(above, Mapping) or "quantizer" in above or not isinstance(below, Mapping):
+        return copy.deepcopy(above)
+    return {**below, **above}
