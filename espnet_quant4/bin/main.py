@@ -24,6 +24,7 @@ COMMANDS = {
     "study": ("study", "make the table of experiments with several seeds"),
     "variants": ("variants", "write the schemes of an ablation"),
     "ablation": ("ablation", "make the table and figures of an ablation"),
+    "search": ("search", "choose the bits of each weight under a budget of size"),
     "report": ("report", "write one HTML page about an experiment and its quantizers"),
     "hybrid-lang": ("hybrid_lang", "write a hybrid system's lexicon, topology and L"),
     "hybrid-features": ("hybrid_features", "write filterbanks, normalized by speaker"),

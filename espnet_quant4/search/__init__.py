@@ -1,0 +1,1 @@
+"""Mixed precision: how many bits each weight gets, chosen by what fewer would cost."""

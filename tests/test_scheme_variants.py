@@ -1,0 +1,120 @@
+"""Schemes that differ in one thing, and the file that lists them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_quant4.bin import variants as command
+from espnet_quant4.scheme import Scheme, SchemeError
+from espnet_quant4.scheme_variants import Variant, changed, read_variants, scheme_of, with_bits
+
+AN4 = Path(__file__).parents[1] / "egs/an4/ablation.yaml"
+TAILORED = Scheme.load("tailored").to_dict()
+
+
+def test_a_specification_with_a_quantizer_replaces_and_one_without_changes() -> None:
+    result = changed(
+        TAILORED,
+        {
+            "lstm": {"hidden": {"quantizer": "max", "bits": 4}, "input": {"init": "max"}},
+            "linear": {"input": None},
+        },
+    )
+    assert result["lstm"]["hidden"] == {"quantizer": "max", "bits": 4}
+    assert result["lstm"]["input"] == {**TAILORED["lstm"]["input"], "init": "max"}
+    assert result["linear"]["input"] is None
+    assert result["lstm"]["weight_ih"] == TAILORED["lstm"]["weight_ih"]
+    assert Scheme.load("tailored").to_dict() == TAILORED
+
+
+def test_overrides_join_those_of_their_pattern() -> None:
+    scheme = {"overrides": [{"pattern": "output", "optional": True, "weight": {"bits": 8}}]}
+    result = changed(
+        scheme,
+        {
+            "overrides": [
+                {"pattern": "output", "weight": {"bits": 4}},
+                {"pattern": "x", "input": None},
+            ]
+        },
+    )
+    assert result["overrides"] == [
+        {"pattern": "output", "optional": True, "weight": {"bits": 4}},
+        {"pattern": "x", "input": None},
+    ]
+
+
+def test_bits_change_where_there_are_four() -> None:
+    result = with_bits(TAILORED, weights=2, activations=8)
+    assert result["lstm"]["weight_hh"]["bits"] == 2 and result["lstm"]["hidden"]["bits"] == 8
+    assert result["embedding"]["weight"]["bits"] == 2
+    output = next(entry for entry in result["overrides"] if entry["pattern"] == "output")
+    assert output["weight"]["bits"] == 8
+    assert with_bits(TAILORED) == TAILORED
+
+
+def test_variants_of_an4_differ_from_the_base_and_from_each_other() -> None:
+    base, variants = read_variants(AN4)
+    for family in ("asr", "hybrid"):
+        there = [variant for variant in variants if family in variant.families]
+        seen = []
+        for variant in there:
+            # The reference is a scheme by its name.
+            if variant.group == "reference":
+                continue
+            what = (scheme_of(base, variant), variant.arguments.get(family, ""))
+            assert what not in seen, variant.name
+            assert what != (TAILORED, ""), variant.name
+            seen.append(what)
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ("x", "valid is a mapping"),
+        ({"name": "a", "group": "b"}, r"missing \['title'\]"),
+        ({"name": "a", "group": "b", "title": "c", "bits": 3}, r"unknown keys \['bits'\]"),
+        ({"name": "A b", "group": "b", "title": "c"}, "small letters"),
+    ],
+)
+def test_wrong_entries(entry, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "variants.yaml"
+    path.write_text(yaml.safe_dump({"base": "tailored", "variants": [entry]}))
+    with pytest.raises(SchemeError, match=message):
+        read_variants(path)
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    path = tmp_path / "variants.yaml"
+    with pytest.raises(SchemeError, match="No such file"):
+        read_variants(path)
+    path.write_text("base: tailored")
+    with pytest.raises(SchemeError, match="base and variants"):
+        read_variants(path)
+    entry = {"name": "a", "group": "b", "title": "c"}
+    path.write_text(yaml.safe_dump({"base": "tailored", "variants": [entry, entry]}))
+    with pytest.raises(SchemeError, match="'a' stands twice"):
+        read_variants(path)
+
+
+def test_a_change_that_gives_no_scheme_names_the_variant() -> None:
+    with pytest.raises(SchemeError, match="variant v: .*hiden"):
+        scheme_of("tailored", Variant("v", "g", "t", {"lstm": {"hiden": None}}))
+
+
+def test_command_writes_schemes_and_prints_options(tmp_path: Path, capsys) -> None:
+    arguments = ["--file", str(AN4), "--family", "hybrid", "--output", str(tmp_path)]
+    assert command.main([*arguments, "--only", "tailored", "ptq", "w2a8"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "tailored",
+        f"{tmp_path}/ptq.yaml --qat false",
+        f"{tmp_path}/w2a8.yaml",
+    ]
+    assert Scheme.load(tmp_path / "w2a8.yaml").to_dict()["lstm"]["weight_ih"]["bits"] == 2
+    written = (tmp_path / "w2a8.yaml").stat().st_mtime_ns
+    assert command.main([*arguments, "--only", "w2a8"]) == 0
+    assert (tmp_path / "w2a8.yaml").stat().st_mtime_ns == written
+    # The joint network is the transducer's.
+    assert command.main([*arguments, "--only", "joint_8"]) == 1
+    assert "joint_8: valid: tailored" in capsys.readouterr().err
