@@ -74,6 +74,11 @@ def asr_inference(options):
 hybrid_train = asr_train
 
 
+def hybrid_features(options):
+    keys = keys_of(Path(options["data"][0]) / "wav.scp")
+    write(Path(options["output"][0]) / "feats.scp", "".join(f"{key} feats.ark:1\n" for key in keys))
+
+
 def hybrid_lang(options):
     for name in ("L.fst", "L_disambig.fst", "words.txt"):
         write(Path(options["output"][0]) / name)

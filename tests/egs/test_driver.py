@@ -190,3 +190,56 @@ def test_ctrl_c_ends_every_job(recipe):
     for pid in pids.read_text().split():
         stat = Path(f"/proc/{pid}/stat")
         assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_features_by_speaker_take_the_place_of_waveforms(recipe):
+    done = recipe.run(*LITTLE, "--feats_type", "fbank", "--num_mels", "20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = {tuple(o["num_mels"]) for c, o in recipe.calls if c == "hybrid_features"}
+    assert made == ("20",)
+    for stats in (True, False):
+        (options,) = (
+            o for c, o in recipe.calls if c == "asr_train" and ("collect_stats" in o) == stats
+        )
+        assert options["input_size"] == ["20"] and options["normalize"] == ["none"]
+        assert options["valid_data_path_and_name_and_type"] == [
+            "dump/fbank/dev/feats.scp,speech,kaldi_ark",
+            "dump/raw/dev/text,text,text",
+        ]
+    (search,) = (o for c, o in recipe.calls if c == "asr_inference")
+    assert search["data_path_and_name_and_type"] == ["dump/fbank/dev/feats.scp,speech,kaldi_ark"]
+    # Lengths of features are in frames.
+    (table,) = (o for c, o in recipe.calls if c == "results")
+    assert table["fs"] == ["100"]
+
+
+def test_what_asr_sh_cannot_do_is_refused_with_a_way_out(recipe, tmp_path):
+    for option, value in (("--feats_type", "fbank"), ("--qat", "false")):
+        done = recipe.run(option, value, ESPNET_ROOT=str(tmp_path))
+        assert done.returncode == 2
+        assert f"{option} {value} is not for ESPnet's asr.sh" in done.stderr
+        assert "unset ESPNET_ROOT" in done.stderr
+
+
+def test_the_first_training_may_start_from_another_models_encoder(recipe):
+    for ctc in (True, False):
+        options = ["--schemes", "fp32", "--speed_perturb_factors", "", "--test_sets", "dev"]
+        options += [] if ctc else ["--ctc_config", ""]
+        done = recipe.run(
+            *options, "--init_encoder", "hybrid.pth", "--stop_stage", "11", "--expdir", f"exp_{ctc}"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        first = next(o for c, o in recipe.calls if c == "asr_train" and "collect_stats" not in o)
+        assert Path(first["output_dir"][0]).name == ("asr_ctc" if ctc else "asr_fp32")
+        assert first["init_param"] == ["hybrid.pth:encoder:encoder"]
+
+
+def test_quantization_without_training_is_the_calibrated_model(recipe):
+    options = [*LITTLE, "--schemes", "fp32 tailored", "--inferences", "emulated", "--qat", "false"]
+    done = recipe.run(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (only,) = (o for c, o in recipe.calls if c == "asr_train" and "scheme" in str(o))
+    assert only["dry_run"] == ["true"]
+    folder = recipe.folder / "exp/asr_tailored"
+    assert (folder / "valid.loss.ave.pth").read_bytes() == (folder / "calibrated.pth").read_bytes()
+    assert (folder / "decode_asr/dev/text").is_file()

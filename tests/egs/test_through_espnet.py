@@ -47,6 +47,8 @@ def both(tmp_path_factory, warm_python):
         *(f"--{name}_config={folder}/tiny/train_asr_{file}.yaml" for name, file in
           (("asr", "fp32"), ("qat", "qat"))),
         *("--ctc_config", "", "--inference_config", folder / "tiny/decode_asr.yaml"),
+        # What asr.sh reads, in both ways.
+        *("--feats_type", "raw", "--asr_args", "--batch_bins 240000"),
         *("--speed_perturb_factors", "1.0 1.1", "--schemes", "fp32 tailored"),
         *("--calibration_batches", 2, "--inferences", "int4", "--stop_stage", 14),
     ]  # fmt: skip
