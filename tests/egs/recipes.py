@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 EGS = REPOSITORY / "egs"
 # For trainings in tests: no augmentation, no schedule, one process; a handful of steps must do.
 UNADORNED = {
+    "num_iters_per_epoch": None,
     "num_workers": 0,
     "keep_nbest_models": 1,
     "specaug": None,
