@@ -43,6 +43,7 @@ class Variant:
         changes: to the base, as `changed` takes them.
         weight_bits: what weights of 4 bits get instead; None for no change.
         activation_bits: likewise, of inputs and hidden states.
+        schemes: by family, a scheme file in the place of the base, as seen from the file of variants.
         arguments: by family, further options of the recipe's ``run.sh`` for this variant.
         families: ``asr`` and ``hybrid``, or the one of these that it is for.
     """
@@ -53,6 +54,7 @@ class Variant:
     changes: Mapping[str, Any] = field(default_factory=dict)
     weight_bits: int | None = None
     activation_bits: int | None = None
+    schemes: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
     families: Sequence[str] = ("asr", "hybrid")
 

@@ -63,7 +63,8 @@ def test_variants_of_an4_differ_from_the_base_and_from_each_other() -> None:
             # The reference is a scheme by its name.
             if variant.group == "reference":
                 continue
-            what = (scheme_of(base, variant), variant.arguments.get(family, ""))
+            start = AN4.parent / variant.schemes[family] if variant.schemes else base
+            what = (scheme_of(start, variant), variant.arguments.get(family, ""))
             assert what not in seen, variant.name
             assert what != (TAILORED, ""), variant.name
             seen.append(what)
@@ -115,6 +116,9 @@ def test_command_writes_schemes_and_prints_options(tmp_path: Path, capsys) -> No
     written = (tmp_path / "w2a8.yaml").stat().st_mtime_ns
     assert command.main([*arguments, "--only", "w2a8"]) == 0
     assert (tmp_path / "w2a8.yaml").stat().st_mtime_ns == written
+    assert command.main([*arguments, "--only", "mixed"]) == 0
+    mixed = AN4.parent / "hybrid1/conf/mixed.yaml"
+    assert Scheme.load(tmp_path / "mixed.yaml").to_dict() == Scheme.load(mixed).to_dict()
     # The joint network is the transducer's.
     assert command.main([*arguments, "--only", "joint_8"]) == 1
     assert "joint_8: valid: tailored" in capsys.readouterr().err

@@ -48,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{variant.name} {options}".rstrip())
                 continue
             path = args.output / f"{variant.name}.yaml"
+            own = variant.schemes.get(args.family)
+            start = base if own is None else args.file.parent / own
             text = f"# {variant.title}\n" + yaml.safe_dump(
-                scheme_of(base, variant), sort_keys=False
+                scheme_of(start, variant), sort_keys=False
             )
             # What has not changed keeps its time.
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
