@@ -230,7 +230,8 @@ if doing 11; then
     else
         start=()
         [ -n "$init_encoder" ] && start=(--init_param "$init_encoder:encoder:encoder")
-        if [ -n "$ctc_config" ]; then
+        # What has been trained does not start anew, so it needs no start.
+        if [ -n "$ctc_config" ] && [ ! -e "$fp32/$inference_asr_model" ]; then
             train "$ctc_config" "$expdir/asr_ctc" "${start[@]}"
             start=(--init_param "$expdir/asr_ctc/$inference_asr_model")
         fi
