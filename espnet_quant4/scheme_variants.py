@@ -96,6 +96,25 @@ def read_variants(path: str | Path) -> tuple[str, list[Variant]]:
     return str(content["base"]), variants
 
 
+def select(variants: Sequence[Variant], family: str, only: Sequence[str] = ()) -> list[Variant]:
+    """Return the variants of a family, in their order.
+
+    Args:
+        variants: of `read_variants`.
+        family: ``asr`` or ``hybrid``.
+        only: names; all where empty.
+
+    Raises:
+        SchemeError: for a name that the family has no variant of.
+    """
+    there = [variant for variant in variants if family in variant.families]
+    names = [variant.name for variant in there]
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise SchemeError(f"--only {' '.join(unknown)}: valid: {', '.join(names)}")
+    return [variant for variant in there if not only or variant.name in only]
+
+
 def scheme_of(base: str | Path | Mapping[str, Any], variant: Variant) -> dict[str, Any]:
     """Return the scheme of a variant as plain data.
 

@@ -22,14 +22,12 @@ help=$(sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
 if [ ! -d "$work" ]; then echo "ablation.sh: no $work; egs/an4/study.sh makes it" >&2; exit 1; fi
-work=$(cd "$work" && pwd)
+. "$here/study_folders.sh"
 variants=$(realpath "$variants")
-# The plain driver, whose folders may be anywhere.
-unset ESPNET_ROOT
 
 for recipe in $recipes; do
-    family=${recipe%1} prefix=hybrid_realigned_ inference=decode_hybrid
-    [ "$family" = asr ] && prefix=asr_ inference=decode_asr
+    family=${recipe%1}
+    names_of "$recipe"
     # shellcheck disable=SC2086
     lines=$($python -m espnet_quant4.bin.main variants --file "$variants" --family "$family" \
         ${only:+--only $only} --output "$work/$recipe/schemes")
@@ -48,11 +46,8 @@ for recipe in $recipes; do
             rest=()
             # The quotes in a variant's arguments are for the shell.
             eval "rest=($arguments)"
-            # shellcheck disable=SC2086
-            "$here/$recipe/run.sh" --python "$python" --seed "$seed" --schemes "fp32 $schemes" \
-                --datadir "$work/$recipe/data" --dumpdir "$work/$recipe/dump" --expdir "$exp" \
-                --stage 11 --stop_stage 12 --test_sets dev --inferences int4 \
-                ${rest[@]+"${rest[@]}"} $options
+            run_study_recipe "$recipe" "$seed" "fp32 $schemes" \
+                --stage 11 --stop_stage 12 --test_sets dev --inferences int4 ${rest[@]+"${rest[@]}"}
         done < <(awk '{ $1 = ""; sub(/^ /, ""); print }' <<< "$lines" | sort -u)
     done
     # shellcheck disable=SC2086

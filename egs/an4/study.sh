@@ -22,18 +22,14 @@ help=$(sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
 mkdir -p "$work"
-work=$(cd "$work" && pwd)
-# The plain driver, whose folders may be anywhere.
-unset ESPNET_ROOT
+. "$here/study_folders.sh"
 
 # Where a system's text of the test part is, of every seed: texts RECIPE SYSTEM
 texts() {
-    local recipe=$1 system=$2 seed folder
+    local recipe=$1 system=$2 seed folder prefix inference
+    names_of "$recipe"
     for seed in $seeds; do
-        case $recipe in
-            asr1) folder=asr_$system/decode_asr ;;
-            hybrid1) folder=hybrid_realigned_$system/decode_hybrid ;;
-        esac
+        folder=$prefix$system/$inference
         [ "$system" = fp32 ] || folder+=_int4
         echo "$work/$recipe/seed$seed/$folder/test/text"
     done
@@ -53,10 +49,7 @@ for recipe in $recipes; do
             fi
             start=(--ctc_config "" --init_encoder "$encoder")
         fi
-        # shellcheck disable=SC2086
-        "$here/$recipe/run.sh" --python "$python" --seed "$seed" --schemes "$schemes" \
-            --datadir "$work/$recipe/data" --dumpdir "$work/$recipe/dump" --expdir "$exp" \
-            --results "$exp/results.json" "${start[@]}" $options
+        run_study_recipe "$recipe" "$seed" "$schemes" --results "$exp/results.json" "${start[@]}"
         results+=("$exp/results.json")
     done
     {

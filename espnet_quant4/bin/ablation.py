@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.variants import add_selection
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
@@ -20,9 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
-    parser.add_argument("--family", choices=("asr", "hybrid"), required=True)
-    parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
+    add_selection(parser)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument(
         "--experiments", required=True, help="folders, with {seed} and {variant} in their names"
@@ -42,21 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.bin.task_class import task_class
     from espnet_quant4.report.ablation import COLUMNS, Experiments, collect, for_table
     from espnet_quant4.report.ablation_figures import draw_bars, draw_sizes
+    from espnet_quant4.report.drawing import require_matplotlib
+    from espnet_quant4.report.experiment.error import ReportError
     from espnet_quant4.report.results import to_markdown, write_json
     from espnet_quant4.report.scoring import ScoringError
     from espnet_quant4.scheme import SchemeError
-    from espnet_quant4.scheme_variants import read_variants
+    from espnet_quant4.scheme_variants import read_variants, select
 
     try:
+        if args.figure is not None or args.size_figure is not None:
+            require_matplotlib()
         _, variants = read_variants(args.file)
-        there = [variant for variant in variants if args.family in variant.families]
-        if args.only:
-            there = [variant for variant in there if variant.name in args.only]
         experiments = Experiments(
             args.experiments, args.seeds, args.part, task=task_class(args.family)
         )
-        rows = collect(there, experiments, args.reference)
-    except (SchemeError, ScoringError, OSError) as error:
+        rows = collect(select(variants, args.family, args.only), experiments, args.reference)
+    except (ReportError, SchemeError, ScoringError, OSError) as error:
         print(f"espnet-quant4 ablation: {error}", file=sys.stderr)
         return 1
     write_json(rows, args.output)

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_quant4.bin.task_class import TASKS, task_class
-
-#: Bits of what is not quantized, and of clips.
-FLOAT_BITS = 32
+from espnet_quant4.report.results import write_json
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -68,7 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def search(args: argparse.Namespace) -> int:
     """Measure, choose and write the scheme that ``args`` ask for."""
-    import torch
     import yaml
     from tqdm import tqdm
 
@@ -93,10 +89,7 @@ def search(args: argparse.Namespace) -> int:
             f"{missing[0]}: no such file from {Path.cwd()}; run the command where the training ran"
         )
     batches = list(data.batches(task, training, validation, args.batches))
-    checkpoint = args.folder / args.model
-    kept = Kept(
-        args.output.with_suffix(".losses.json"), str(checkpoint.resolve()), len(batches), checkpoint
-    )
+    kept = Kept(args.output.with_suffix(".losses.json"), args.folder / args.model, len(batches))
     widths = {*args.widths, *(bits for _, bits in sites.values())}
     with tqdm(total=sum(len({*args.widths, b}) for _, b in sites.values()), desc="losses") as bar:
         bar.update(sum(len(losses) for losses in kept.losses.values()))
@@ -106,7 +99,7 @@ def search(args: argparse.Namespace) -> int:
             bar.update()
 
         measured = sensitivity.measure(
-            sensitivity.builder(task, training, torch.load(checkpoint, weights_only=True)),
+            sensitivity.builder(task, training, model.state_dict()),
             scheme, batches, args.widths, kept.losses, keep,
         )  # fmt: skip
     size = measure_size(model)
@@ -135,17 +128,20 @@ class Kept:
 
     Args:
         path: JSON file.
-        checkpoint: name of the model that they are of.
+        checkpoint: that they are of; losses of an earlier one of that name are forgotten.
         batches: number of batches.
-        file: the checkpoint; losses of an earlier one of that name are forgotten.
     """
 
-    def __init__(self, path: Path, checkpoint: str, batches: int, file: Path):
+    def __init__(self, path: Path, checkpoint: Path, batches: int):
         self.path = path
-        self.of = {"checkpoint": checkpoint, "batches": batches, "time": file.stat().st_mtime}
+        self.of = {
+            "checkpoint": str(checkpoint.resolve()),
+            "batches": batches,
+            "time": checkpoint.stat().st_mtime,
+        }
         self.losses: dict[tuple[str, str], dict[int, float]] = {}
         if path.is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))
+            (content,) = json.loads(path.read_text(encoding="utf-8"))
             if content.get("of") == self.of:
                 for layer, tensor, bits, loss in content["losses"]:
                     self.losses.setdefault((layer, tensor), {})[bits] = loss
@@ -154,21 +150,18 @@ class Kept:
         """Add a loss and write the file."""
         self.losses.setdefault(site, {})[bits] = loss
         rows = [[*s, b, value] for s, losses in self.losses.items() for b, value in losses.items()]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.part")
-        partial.write_text(json.dumps({"of": self.of, "losses": rows}), encoding="utf-8")
-        os.replace(partial, self.path)
+        write_json([{"of": self.of, "losses": rows}], self.path)
 
 
 def _show(measured: Any, chosen: Any, widths: Sequence[int]) -> None:
-    print(f"{'loss at':>10} {'':4} " + " ".join(f"{w:>8}" for w in widths) + "  chosen  tensor")
+    print(f"{'loss at':>10}      " + " ".join(f"{w:>8}" for w in widths) + "  chosen  tensor")
     for (layer, tensor), entry in measured.items():
         cells = [
             f"{entry.losses[width]:8.4f}" if width in entry.losses else f"{'-':>8}"
             for width in widths
         ]
         bits = chosen[(layer, tensor)]
-        print(f"{entry.parameters:>10} {'':4} {' '.join(cells)}  {bits:>6}  {layer}.{tensor}")
+        print(f"{entry.parameters:>10}      {' '.join(cells)}  {bits:>6}  {layer}.{tensor}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.task_class import TASKS
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which variants of a file are meant."""
+    parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
+    parser.add_argument("--family", choices=tuple(TASKS), required=True)
+    parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -21,28 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
-    parser.add_argument("--family", choices=("asr", "hybrid"), required=True)
-    parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
+    add_selection(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the schemes")
     args = parser.parse_args(arguments)
 
     import yaml
 
     from espnet_quant4.scheme import SchemeError, bundled_names
-    from espnet_quant4.scheme_variants import read_variants, scheme_of
+    from espnet_quant4.scheme_variants import read_variants, scheme_of, select
 
     try:
         base, variants = read_variants(args.file)
-        there = [variant for variant in variants if args.family in variant.families]
-        unknown = set(args.only) - {variant.name for variant in there}
-        if unknown:
-            names = ", ".join(variant.name for variant in there)
-            raise SchemeError(f"--only {' '.join(sorted(unknown))}: valid: {names}")
         args.output.mkdir(parents=True, exist_ok=True)
-        for variant in there:
-            if args.only and variant.name not in args.only:
-                continue
+        for variant in select(variants, args.family, args.only):
             options = variant.arguments.get(args.family, "")
             if variant.name in bundled_names():
                 print(f"{variant.name} {options}".rstrip())

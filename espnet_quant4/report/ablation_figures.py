@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4.report.drawing import BLUE, GREY, RED, new_figure, plain_style
+
 Row = Mapping[str, Any]
-BLUE, RED, GREY = "#2b6ca3", "#c23b22", "#999999"
 
 
+@plain_style()
 def draw_bars(rows: Sequence[Row], path: Path) -> None:
     """Draw what each variant loses to FP32, with its 95 % interval; SVG or PNG by the file's name.
 
@@ -18,7 +20,7 @@ def draw_bars(rows: Sequence[Row], path: Path) -> None:
         path: to write.
     """
     drawn = [row for row in rows if row["difference"] is not None]
-    figure, axes = _figure(7.5, 0.26 * len(drawn) + 0.9)
+    figure, (axes,) = new_figure(1, 7.5, 0.26 * len(drawn) + 0.9)
     for place, row in enumerate(drawn):
         difference = row["difference"]
         low, estimate, high = (difference[key] for key in ("low", "estimate", "high"))
@@ -32,6 +34,7 @@ def draw_bars(rows: Sequence[Row], path: Path) -> None:
     _save(figure, path)
 
 
+@plain_style()
 def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     """Draw error rate against size, for what differs in bits.
 
@@ -39,7 +42,7 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
         rows: as in `draw_bars`; those of the groups ``reference`` and ``bits`` are drawn.
         path: to write.
     """
-    figure, axes = _figure(6.5, 4)
+    figure, (axes,) = new_figure(1, 6.5, 4)
     for row in rows:
         if row["group"] not in ("reference", "bits"):
             continue
@@ -63,16 +66,6 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
 
 def _label(row: Row) -> str:
     return str(row["title"] if row["group"] == "reference" else f"{row['group']}: {row['title']}")
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    # Without pyplot, which keeps figures and looks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
 
 
 def _save(figure: Any, path: Path) -> None:

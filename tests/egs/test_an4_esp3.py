@@ -61,10 +61,36 @@ def test_network_is_that_of_the_asterisk_recipe(name):
     assert {**model["model_conf"], "scheme": ours["scheme"]} == given
     assert model["model_conf"]["scheme"] == "${scheme}"
     assert ours["trainer"]["gradient_clip_val"] == theirs["grad_clip"]
+    assert ours["seed"] == theirs["seed"]
+
+
+@pytest.mark.parametrize(
+    "name, rate, warmup, epochs, averaged, batches",
+    [
+        ("ctc", 0.002, 300, 16, 5, None),
+        ("fp32", 0.001, 150, 7, 5, None),
+        ("qat", 0.0005, 50, 4, 2, 60),
+    ],
+)
+def test_training_is_as_long_as_it_says(name, rate, warmup, epochs, averaged, batches):
+    ours = read_configuration(f"training_{name}")
+    assert ours["optimizer"] == {"lr": rate, "weight_decay": 0.000001}
+    assert ours["scheduler"] == {"warmup_steps": warmup}
+    assert ours["best_model_criterion"] == [["valid/loss", averaged, "min"]]
+    # ESPnet3's average leaves the last epoch out.
+    assert ours["trainer"]["max_epochs"] == epochs + 1
+    factory = ours["dataloader"]["train"]["iter_factory"]
+    assert factory["num_iters_per_epoch"] == batches
+    # 30 s of waveforms.
+    expected = {"type": "numel", "batch_bins": 480000}
+    expected.update(sort_in_batch="descending", sort_batch="descending")
+    assert {key: factory["batches"][key] for key in expected} == expected
 
 
 def test_trainings_of_one_model_differ_in_nothing_that_a_checkpoint_is_of():
     models = [read_configuration(f"training_{name}")["model"] for name in ("ctc", "fp32", "qat")]
+    fs16k = {"fs": "16k", "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 40}
+    assert models[0]["frontend_conf"] == fs16k
     for key in ("frontend", "frontend_conf", "encoder", "encoder_conf"):
         assert models[0][key] == models[1][key] == models[2][key]
     for key in ("decoder", "decoder_conf", "joint_net_conf"):

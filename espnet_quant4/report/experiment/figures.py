@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from espnet_quant4.report.drawing import BLUE, GREY, RED, new_figure, plain_style
 from espnet_quant4.report.espnet_log import EpochResults
-from espnet_quant4.report.experiment.error import ReportError
 from espnet_quant4.report.experiment.measures import TensorMeasures
 
 # epoch: smallest and largest clip over the groups
 ClipsByEpoch = Mapping[int, tuple[float, float]]
 
-BLUE, RED, GREY = "#2b6ca3", "#c23b22", "#999999"
 # More lines than this would only paint the picture grey.
 MOST_LEVELS = 31
-
-
-def require_matplotlib() -> None:
-    """Raise ReportError where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ReportError(
-            f"matplotlib draws the report, and cannot be imported ({error}): "
-            'pip install "espnet_quant4[report]"'
-        ) from error
-
-
-@contextmanager
-def _plain_style() -> Iterator[None]:
-    """Draw in matplotlib's own style: the user's must not change what the page looks like."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        yield
-
-
-def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    # Without pyplot, which keeps figures and looks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def _data_url(figure: Any) -> str:
@@ -58,10 +25,10 @@ def _data_url(figure: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-@_plain_style()
+@plain_style()
 def training_curve(epochs: Sequence[EpochResults]) -> str:
     """Draw the losses and the learning rate over the epochs; returns a ``data:`` address."""
-    figure, (losses, rates) = _figure(2, 9, 2.8)
+    figure, (losses, rates) = new_figure(2, 9, 2.8)
     x = [epoch.epoch for epoch in epochs]
     losses.plot(x, [e.train_loss for e in epochs], ".-", color=BLUE, label="train")
     losses.plot(x, [e.valid_loss for e in epochs], ".-", color=RED, label="valid")
@@ -74,7 +41,7 @@ def training_curve(epochs: Sequence[EpochResults]) -> str:
     return _data_url(figure)
 
 
-@_plain_style()
+@plain_style()
 def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
     """Draw a tensor's histogram with grid and clip, and its clip over the epochs.
 
@@ -86,7 +53,7 @@ def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
         A ``data:`` address.
     """
     moved = len(set(clips.values())) > 1
-    figure, axes = _figure(2 if moved else 1, 9 if moved else 6, 2.4)
+    figure, axes = new_figure(2 if moved else 1, 9 if moved else 6, 2.4)
     _histogram(axes[0], measures)
     if moved:
         epochs = sorted(clips)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.report.drawing import require_matplotlib
 from espnet_quant4.report.experiment import data as validation
-from espnet_quant4.report.experiment import figures, folder, sections
+from espnet_quant4.report.experiment import folder, sections
 from espnet_quant4.report.experiment.error import ReportError
 from espnet_quant4.report.experiment.figures import ClipsByEpoch
 from espnet_quant4.report.experiment.measures import TensorMeasures
@@ -53,7 +54,7 @@ def write_report(
     Raises:
         ReportError: where something is missing; says what to do.
     """
-    figures.require_matplotlib()
+    require_matplotlib()
     missing = validation.missing_files(data or [])
     if missing:
         raise ReportError(
