@@ -32,7 +32,8 @@ ctc_config=conf/train_asr_ctc.yaml    # encoder pre-training; "" for none
 init_encoder=          # checkpoint whose encoder the first training starts from, such as a hybrid's network
 qat_config=conf/train_asr_qat.yaml
 asr_args=""            # further options for every training, such as "--max_epoch 1"
-qat=true               # false: quantized systems are calibrated alone, without training
+qat=true               # false: quantized systems are calibrated alone, without training; scratch: they are
+                       # trained as FP32 is, from where it starts, with quantizers from the first step
 qat_args=""            # further options for quantization-aware training
 from_scratch=true      # false: take the FP32 model of pretrained/ instead of training it
 pretrained=pretrained
@@ -69,10 +70,10 @@ parse_options "$@"
 one_of from_scratch true false
 one_of speed_perturb_by soxr asr.sh
 one_of dry_run true false
-one_of qat true false
+one_of qat true false scratch
 feats_options global_mvn
-if [ "$qat" = false ] && [ -n "${ESPNET_ROOT:-}" ]; then
-    echo "run.sh: --qat false is not for ESPnet's asr.sh; unset ESPNET_ROOT" >&2
+if [ "$qat" != true ] && [ -n "${ESPNET_ROOT:-}" ]; then
+    echo "run.sh: --qat $qat is not for ESPnet's asr.sh; unset ESPNET_ROOT" >&2
     exit 2
 fi
 if [ "$feats_type" = fbank ] && [ -n "${ESPNET_ROOT:-}" ]; then
@@ -214,8 +215,16 @@ train() {
         $(train_options "$config" "$output") --resume true "$@" $asr_args
 }
 
+# Trains a quantized system in the way of the FP32 one: train_from_scratch OUTPUT OPTION...
+train_from_scratch() {
+    local output=$1
+    shift
+    train "$asr_config" "$output" "${start[@]}" "$@"
+}
+
 if doing 11; then
     log "stage 11: training"
+    start=()
     fp32=$expdir/asr_fp32
     if [ "$from_scratch" = false ]; then
         check_pretrained "$token_list"
@@ -228,10 +237,9 @@ if doing 11; then
             cp "$pretrained/fp32.pth" "$fp32/$inference_asr_model"
         fi
     else
-        start=()
         [ -n "$init_encoder" ] && start=(--init_param "$init_encoder:encoder:encoder")
         # What has been trained does not start anew, so it needs no start.
-        if [ -n "$ctc_config" ] && [ ! -e "$fp32/$inference_asr_model" ]; then
+        if [ -n "$ctc_config" ] && { [ "$qat" = scratch ] || [ ! -e "$fp32/$inference_asr_model" ]; }; then
             train "$ctc_config" "$expdir/asr_ctc" "${start[@]}"
             start=(--init_param "$expdir/asr_ctc/$inference_asr_model")
         fi

@@ -216,7 +216,8 @@ take_scheme() {
 
 # Calibrates, and with --qat true trains, the quantized systems PREFIX_SCHEME of $schemes, from PREFIX_fp32:
 # quantize PREFIX CALIBRATE TRAIN, the last two the modules' names with first options. The driver's
-# train_options CONFIG OUTPUT says what all its trainings have in common.
+# train_options CONFIG OUTPUT says what all its trainings have in common, and train_from_scratch OUTPUT
+# OPTION... trains in the way of the FP32 system, for --qat scratch.
 quantize() {
     local prefix=$1 calibrate=$2 trainer=$3 fp32=$1_fp32/$inference_model
     local scheme system output to_calibrate="" to_train=""
@@ -225,7 +226,7 @@ quantize() {
         [ "$system" = fp32 ] && continue
         output=${prefix}_$system
         take_scheme "$scheme" "$output"
-        [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
+        [ "$qat" = scratch ] || [ -e "$output/calibrated.pth" ] || to_calibrate+=" $system"
         if [ -e "$output/$inference_model" ]; then log "$output: trained already"
         else to_train+=" $system"; fi
     done
@@ -242,7 +243,11 @@ quantize() {
             run sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
         done
     fi
-    if [ -n "$to_train" ] && [ "$qat" = false ]; then
+    if [ "$qat" = scratch ]; then
+        for system in $to_train; do
+            train_from_scratch "${prefix}_$system" --model_conf "scheme=${prefix}_$system/scheme.yaml"
+        done
+    elif [ -n "$to_train" ] && [ "$qat" = false ]; then
         # ESPnet writes the model's config.yaml and stops there.
         # shellcheck disable=SC2046,SC2086
         each_system "$to_train" logged "${prefix}_JOB/config.log" $python -m $trainer \

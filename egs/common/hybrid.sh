@@ -44,7 +44,8 @@ schemes="fp32 naive tailored"     # systems: fp32, and quantization schemes (nam
 hybrid_config=conf/train_hybrid_fp32.yaml
 qat_config=conf/train_hybrid_qat.yaml
 hybrid_args=""         # further options for every training, such as "--max_epoch 1"
-qat=true               # false: quantized systems are calibrated alone, without training
+qat=true               # false: quantized systems are calibrated alone, without training; scratch: they are
+                       # trained as FP32 is, on its alignment, with quantizers from the first step
 qat_args=""            # further options for quantization-aware training
 criterion=ce           # ce, or lfmmi: sequence training from the model of frame cross-entropy; its systems
                        # are EXPDIR/hybrid_lfmmi_SCHEME, beside the others
@@ -97,11 +98,15 @@ parse_options "$@"
 one_of criterion ce lfmmi
 one_of data_by prepare.py asr.sh
 one_of dry_run true false
-one_of qat true false
+one_of qat true false scratch
 feats_options utterance_mvn
 one_of realign true false
 one_of decode_gmm true false
 one_of word_times true false
+if [ "$qat" = scratch ] && [ "$criterion" = lfmmi ]; then
+    echo "run.sh: --qat scratch is for frame cross-entropy: --criterion ce" >&2
+    exit 2
+fi
 if [ -n "$kaldi_ali" ] && [ -z "$graph" ]; then
     echo "run.sh: --kaldi_ali $kaldi_ali wants the graph of the same tree too: --graph DIR" >&2
     exit 2

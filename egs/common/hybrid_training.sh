@@ -87,3 +87,17 @@ train_float() {
         train "$lfmmi_config" "$fp32" --init_param "$start/$inference_model"
     fi
 }
+
+# Trains a quantized system in the way of the FP32 one, on the alignment that that was last trained on:
+# train_from_scratch OUTPUT OPTION...
+train_from_scratch() {
+    local output=$1
+    shift
+    if [ "$realign" = true ]; then
+        train "$hybrid_config" "$output/first" "$@"
+        train "${realign_config:-$hybrid_config}" "$output" \
+            --init_param "$output/first/$inference_model" "$@"
+    else
+        train "$hybrid_config" "$output" "$@"
+    fi
+}

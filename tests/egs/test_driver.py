@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+import shutil
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,11 @@ def test_features_by_speaker_take_the_place_of_waveforms(recipe):
 
 
 def test_what_asr_sh_cannot_do_is_refused_with_a_way_out(recipe, tmp_path):
-    for option, value in (("--feats_type", "fbank"), ("--qat", "false")):
+    for option, value in (
+        ("--feats_type", "fbank"),
+        ("--qat", "false"),
+        ("--qat", "scratch"),
+    ):
         done = recipe.run(option, value, ESPNET_ROOT=str(tmp_path))
         assert done.returncode == 2
         assert f"{option} {value} is not for ESPnet's asr.sh" in done.stderr
@@ -243,3 +248,26 @@ def test_quantization_without_training_is_the_calibrated_model(recipe):
     folder = recipe.folder / "exp/asr_tailored"
     assert (folder / "valid.loss.ave.pth").read_bytes() == (folder / "calibrated.pth").read_bytes()
     assert (folder / "decode_asr/dev/text").is_file()
+
+
+def test_quantization_from_scratch_starts_where_fp32_did(recipe):
+    options = [*LITTLE, "--schemes", "fp32 tailored", "--inferences", "emulated", "--qat", "scratch"]
+    options += ["--ctc_config", "conf/train_asr_ctc.yaml"]
+    done = recipe.run(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [c for c, _ in recipe.calls if c == "calibrate"]
+    trainings = [o for c, o in recipe.calls if c == "asr_train" and "collect_stats" not in o]
+    ctc, fp32, tailored = trainings
+    assert Path(ctc["output_dir"][0]).name == "asr_ctc"
+    changed = {"output_dir", "model_conf"}
+    assert {k: v for k, v in tailored.items() if k not in changed} == {
+        k: v for k, v in fp32.items() if k not in changed
+    }
+    assert tailored["init_param"] == ["exp/asr_ctc/valid.loss.ave.pth"]
+    assert tailored["model_conf"] == ["scheme=exp/asr_tailored/scheme.yaml"]
+    assert (recipe.folder / "exp/asr_tailored/decode_asr/dev/text").is_file()
+    # Also where FP32 was there before.
+    shutil.rmtree(recipe.folder / "exp/asr_tailored")
+    again = recipe.run(*options)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [o for c, o in recipe.calls if c == "asr_train"] == [tailored]

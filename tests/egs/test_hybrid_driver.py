@@ -170,6 +170,26 @@ def test_sequence_training_starts_from_frames_and_stays_with_its_criterion(recip
     assert of(recipe.calls, "hybrid_results")[0]["systems"] == ["exp/hybrid_fp32"]
 
 
+@pytest.mark.parametrize("realign", [False, True])
+def test_quantization_from_scratch_goes_the_way_of_fp32(recipe, realign):
+    options = ("--schemes", "fp32 tailored", "--qat", "scratch", "--realign", str(realign).lower())
+    done = recipe.run(*LITTLE, *options, "--stop_stage", "12")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not of(recipe.calls, "calibrate")
+    folder = "exp/hybrid_realigned_tailored" if realign else "exp/hybrid_tailored"
+    trainings = [o for o in of(recipe.calls, "hybrid_train") if o.get("model_conf")]
+    assert [o["output_dir"] for o in trainings] == (
+        [[f"{folder}/first"], [folder]] if realign else [[folder]]
+    )
+    assert all(o["model_conf"] == [f"scheme={folder}/scheme.yaml"] for o in trainings)
+    assert "init_param" not in trainings[0]
+    if realign:
+        assert trainings[1]["init_param"] == [f"{folder}/first/valid.loss.ave.pth"]
+        assert trainings[0]["num_pdfs"] == ["exp/hybrid_realigned_ali/train/num_pdfs"]
+    done = recipe.run("--qat", "scratch", "--criterion", "lfmmi")
+    assert done.returncode == 2 and "--criterion ce" in done.stderr
+
+
 def test_files_of_ones_own_kaldi_stand_in_for_lexicon_and_gmm(recipe):
     for name in ("kaldi/final.mdl", "kaldi/graph/HCLG.fst"):
         (recipe.folder / name).parent.mkdir(parents=True, exist_ok=True)
