@@ -32,6 +32,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batches", type=int, default=8, help="how many batches of 4 utterances; 0: weights only"
     )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        help="folder that gets the picture of each quantized tensor too, as TENSOR.png",
+    )
     return parser
 
 
@@ -62,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.model,
             args.data_path_and_name_and_type,
             args.batches,
+            args.pictures,
         )
     except ReportError as error:
         print(f"espnet-quant4 report: {error}", file=sys.stderr)

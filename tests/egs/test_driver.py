@@ -1,10 +1,10 @@
 """The recipes' driver with ESPnet's commands replaced: order, options, resuming, failing, Ctrl-C."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
-import shutil
 from pathlib import Path
 
 import pytest
@@ -251,7 +251,15 @@ def test_quantization_without_training_is_the_calibrated_model(recipe):
 
 
 def test_quantization_from_scratch_starts_where_fp32_did(recipe):
-    options = [*LITTLE, "--schemes", "fp32 tailored", "--inferences", "emulated", "--qat", "scratch"]
+    options = [
+        *LITTLE,
+        "--schemes",
+        "fp32 tailored",
+        "--inferences",
+        "emulated",
+        "--qat",
+        "scratch",
+    ]
     options += ["--ctc_config", "conf/train_asr_ctc.yaml"]
     done = recipe.run(*options)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """The page about an experiment."""
 
 import argparse
+import base64
 import html.parser
 import re
 import sys
@@ -124,7 +125,8 @@ def reported(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("reported")
     write_data(tmp_path)
     model = write_experiment(tmp_path / "exp", "tailored", tmp_path)
-    assert main.main(["report", str(tmp_path / "exp"), "--batches", "1"]) == 0
+    options = ["--batches", "1", "--pictures", str(tmp_path / "pictures")]
+    assert main.main(["report", str(tmp_path / "exp"), *options]) == 0
     return tmp_path / "exp", model
 
 
@@ -138,6 +140,14 @@ def test_the_page_holds_every_quantized_tensor(reported):
     assert names and all(reader.text.count(name) == 3 for name in names)
     assert len([a for a in reader.addresses if a.startswith("data:")]) == len(names) + 1
     assert "4 utterances" in text and "10 log10" in text
+
+
+def test_the_pictures_are_files_too_where_that_is_asked_for(reported):
+    page = (reported[0] / "report.html").read_text(encoding="utf-8")
+    written = {path.stem: path.read_bytes() for path in (reported[0].parent / "pictures").iterdir()}
+    drawn = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="Histogram of ([^"]+)"', page)
+    assert len(written) > 10
+    assert written == {name: base64.b64decode(picture) for picture, name in drawn}
 
 
 def test_the_page_needs_nothing_from_outside(reported):
@@ -187,12 +197,15 @@ def test_a_clip_is_followed_over_the_epochs(reported):
     try:
         weight = "encoder.enc.0.nbrnn.weight_hh_l0"
         torch.save({**state, weight: 2 * state[weight]}, at / "1epoch.pth")
+        torch.save({**state, weight: 4 * state[weight]}, at / "calibrated.pth")
         clips = clips_by_epoch(model, at)
     finally:
         torch.save(state, at / "1epoch.pth")
-    first, second = (clips["encoder.enc.0.nbrnn.l0.weight_hh"][epoch] for epoch in (1, 2))
+        (at / "calibrated.pth").unlink()
+    start, first, second = (clips["encoder.enc.0.nbrnn.l0.weight_hh"][epoch] for epoch in (0, 1, 2))
     assert first == pytest.approx((2 * second[0], 2 * second[1]))
-    assert clips["encoder.enc.0.nbrnn.l0.hidden"] == {1: (1, 1), 2: (1, 1)}
+    assert start == pytest.approx((4 * second[0], 4 * second[1]))
+    assert clips["encoder.enc.0.nbrnn.l0.hidden"] == {0: (1, 1), 1: (1, 1), 2: (1, 1)}
 
 
 def test_clips_that_were_never_set_leave_the_weights(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +17,16 @@ ClipsByEpoch = Mapping[int, tuple[float, float]]
 MOST_LEVELS = 31
 
 
-def _data_url(figure: Any) -> str:
-    """Return the figure as a ``data:`` address, the same bytes for the same figure."""
+def _png(figure: Any) -> bytes:
+    """Return the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 @plain_style()
-def training_curve(epochs: Sequence[EpochResults]) -> str:
-    """Draw the losses and the learning rate over the epochs; returns a ``data:`` address."""
+def training_curve(epochs: Sequence[EpochResults]) -> bytes:
+    """Draw the losses and the learning rate over the epochs; returns a PNG."""
     figure, (losses, rates) = new_figure(2, 9, 2.8)
     x = [epoch.epoch for epoch in epochs]
     losses.plot(x, [e.train_loss for e in epochs], ".-", color=BLUE, label="train")
@@ -38,11 +37,11 @@ def training_curve(epochs: Sequence[EpochResults]) -> str:
     rates.set(xlabel="epoch", ylabel="learning rate")
     for axes in (losses, rates):
         _whole_epochs(axes)
-    return _data_url(figure)
+    return _png(figure)
 
 
 @plain_style()
-def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
+def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> bytes:
     """Draw a tensor's histogram with grid and clip, and its clip over the epochs.
 
     Args:
@@ -50,7 +49,7 @@ def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
         clips: not drawn where they are the same in all epochs, as constants are.
 
     Returns:
-        A ``data:`` address.
+        A PNG.
     """
     moved = len(set(clips.values())) > 1
     figure, axes = new_figure(2 if moved else 1, 9 if moved else 6, 2.4)
@@ -64,7 +63,7 @@ def tensor(measures: TensorMeasures, clips: ClipsByEpoch) -> str:
             axes[1].fill_between(epochs, low, high, color=RED, alpha=0.2)
         axes[1].set(xlabel="epoch", ylabel="clip" if low == high else "clips, least to largest")
         _whole_epochs(axes[1])
-    return _data_url(figure)
+    return _png(figure)
 
 
 def _histogram(axes: Any, measures: TensorMeasures) -> None:

@@ -100,9 +100,16 @@ def _check_task(config: Path, task: Any) -> None:
 
 
 def epoch_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Return epoch and file of the checkpoints ``1epoch.pth``, ... that training has kept."""
+    """Return epoch and file of the checkpoints ``1epoch.pth``, ... that training has kept.
+
+    Epoch 0 is ``calibrated.pth``, where quantization-aware training starts.
+    """
     found = [(_EPOCH.fullmatch(path.name), path) for path in folder.glob("*epoch.pth")]
-    return sorted((int(match[1]), path) for match, path in found if match)
+    start = folder / "calibrated.pth"
+    return sorted(
+        [(int(match[1]), path) for match, path in found if match]
+        + ([(0, start)] if start.is_file() else [])
+    )
 
 
 def training_curve(folder: Path) -> list[EpochResults]:

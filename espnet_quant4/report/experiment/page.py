@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,9 +58,10 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def picture(data_url: str, text: str) -> str:
+def picture(png: bytes, text: str) -> str:
     """Return a picture that lies in the page itself; the text is for those who do not see it."""
-    return f'<img src="{data_url}" alt="{escape(text)}">'
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}">'
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -128,7 +130,7 @@ def ranking(tensors: Sequence[TensorMeasures], numbers: Mapping[str, int]) -> st
     return _table("".join(f"<th>{escape(title)}</th>" for title in titles), rows)
 
 
-def tensor_section(t: TensorMeasures, number: int, data_url: str) -> str:
+def tensor_section(t: TensorMeasures, number: int, png: bytes) -> str:
     """Return a tensor's heading, facts and picture."""
     facts = []
     if t.shape:
@@ -142,7 +144,7 @@ def tensor_section(t: TensorMeasures, number: int, data_url: str) -> str:
         facts.append(f"{t.passed_over:,} more are NaN or infinite")
     return (
         f'<h3 id="tensor{number}">{escape(t.name)}</h3>\n'
-        f"{paragraph('; '.join(facts), 'note')}\n{picture(data_url, f'Histogram of {t.name}')}"
+        f"{paragraph('; '.join(facts), 'note')}\n{picture(png, f'Histogram of {t.name}')}"
     )
 
 

@@ -37,6 +37,7 @@ def write_report(
     model: str = "valid.loss.ave.pth",
     data: Sequence[Sequence[str]] | None = None,
     batches: int = 8,
+    pictures: Path | None = None,
 ) -> Path:
     """Write the page of an experiment into its folder; the same folder gives the same bytes.
 
@@ -47,6 +48,7 @@ def write_report(
         data: ``(path, name, type)`` of what activations are measured on; None: the validation data in
             ``config.yaml``, and only weights where its files are not there.
         batches: number of batches of it, of 4 utterances each; 0: only weights.
+        pictures: folder that gets the picture of each quantized tensor too, as ``TENSOR.png``.
 
     Returns:
         The page's path.
@@ -73,7 +75,7 @@ def write_report(
         activations, note = _activations(built, args, task, data, batches)
         # Last, for it changes the model.
         clips = clips_by_epoch(built, experiment)
-        parts += sections.quantized_tensors([*measures, *activations], clips, note)
+        parts += sections.quantized_tensors([*measures, *activations], clips, note, pictures)
     else:
         parts.append(sections.float_tensors(built))
     text = page(f"{experiment.resolve().name}: {model}", parts)

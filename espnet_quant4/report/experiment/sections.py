@@ -34,7 +34,7 @@ from espnet_quant4.report.model_size import measure
 LEGEND = (
     "Values before quantization, counted on a scale that is logarithmic above 1. Red: the clip; grey: "
     "the grid. A tensor with several clips is shown in units of them. Beside it: the clip over the "
-    "epochs whose checkpoints are kept, where there are several."
+    "epochs whose checkpoints are kept, where there are several; 0 is calibration."
 )
 FLOAT = (
     "A float model: no tensor has a quantizer, so there is no signal-to-quantization-noise ratio. A "
@@ -121,7 +121,10 @@ def error_rates(experiment: Path) -> Section:
 
 
 def quantized_tensors(
-    tensors: list[TensorMeasures], clips: Mapping[str, ClipsByEpoch], note: str
+    tensors: list[TensorMeasures],
+    clips: Mapping[str, ClipsByEpoch],
+    note: str,
+    pictures: Path | None = None,
 ) -> list[Section]:
     """Rank the tensors of a quantized model and draw each.
 
@@ -129,20 +132,30 @@ def quantized_tensors(
         tensors: in any order.
         clips: over the epochs, by name of tensor.
         note: what the activations were measured on.
+        pictures: folder that gets each picture too, as ``TENSOR.png``.
     """
     tensors = worst_first(tensors)
     numbers = {t.name: number for number, t in enumerate(tensors, start=1)}
-    pictures = [
-        tensor_section(t, numbers[t.name], figures.tensor(t, clips.get(t.name, {})))
-        for t in with_progress(tensors, "pictures")
+    drawn = [
+        (t, figures.tensor(t, clips.get(t.name, {}))) for t in with_progress(tensors, "pictures")
     ]
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for t, png in drawn:
+            (pictures / f"{t.name}.png").write_bytes(png)
     table_of_all = ranking(tensors, numbers)
     return [
         Section(
             "Tensors, worst first",
             [table_of_all, paragraph(FORMULA, "note"), paragraph(note, "note")],
         ),
-        Section("Histograms", [paragraph(LEGEND, "note"), *pictures]),
+        Section(
+            "Histograms",
+            [
+                paragraph(LEGEND, "note"),
+                *(tensor_section(t, numbers[t.name], png) for t, png in drawn),
+            ],
+        ),
     ]
 
 
