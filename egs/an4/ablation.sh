@@ -3,17 +3,18 @@
 # of every variant in ablation.yaml from the FP32 systems of study.sh, decoded on codes, on dev. What is
 # done is passed over, so that it can be cut off and started again at any time.
 #
-#   egs/an4/ablation.sh [--seeds "1 2 3"] [--recipes "hybrid1 asr1"] [--only "NAME..."]
+#   egs/an4/ablation.sh [--seeds "1 2 3"] [--recipes "hybrid1 asr1"] [--only "NAME..."] [--part dev]
 #       [--variants FILE] [--work DIR] [--python PYTHON] [--options "--OPTION VALUE..."]
 #
-# DIR is that of study.sh (default exp/study here), and gets RECIPE/ablation.json, RECIPE/ablation.txt,
-# RECIPE/ablation.svg and RECIPE/size.svg.
+# DIR is that of study.sh (default exp/study here), and gets RECIPE/PART/ablation.json, ablation.txt,
+# ablation.svg and size.svg. --part test is for what has been chosen on dev.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 seeds="1 2 3"
 recipes="hybrid1 asr1"
 only=""
+part=dev
 variants=$here/ablation.yaml
 work=$here/exp/study
 python=python3
@@ -47,14 +48,16 @@ for recipe in $recipes; do
             # The quotes in a variant's arguments are for the shell.
             eval "rest=($arguments)"
             run_study_recipe "$recipe" "$seed" "fp32 $schemes" \
-                --stage 11 --stop_stage 12 --test_sets dev --inferences int4 ${rest[@]+"${rest[@]}"}
+                --stage 11 --stop_stage 12 --test_sets "$part" --inferences int4 ${rest[@]+"${rest[@]}"}
         done < <(awk '{ $1 = ""; sub(/^ /, ""); print }' <<< "$lines" | sort -u)
     done
+    tables=$work/$recipe/$part
+    mkdir -p "$tables"
     # shellcheck disable=SC2086
     $python -m espnet_quant4.bin.main ablation --file "$variants" --family "$family" \
-        ${only:+--only $only} --seeds $seeds --reference "$work/$recipe/dump/raw/dev/text" \
-        --experiments "$work/$recipe/seed{seed}/$prefix{variant}" --part "$inference/dev" \
-        --output "$work/$recipe/ablation.json" --figure "$work/$recipe/ablation.svg" \
-        --size_figure "$work/$recipe/size.svg" | tee "$work/$recipe/ablation.part"
-    mv "$work/$recipe/ablation.part" "$work/$recipe/ablation.txt"
+        ${only:+--only $only} --seeds $seeds --reference "$work/$recipe/dump/raw/$part/text" \
+        --experiments "$work/$recipe/seed{seed}/$prefix{variant}" --part "$inference/$part" \
+        --output "$tables/ablation.json" --figure "$tables/ablation.svg" \
+        --size_figure "$tables/size.svg" | tee "$tables/ablation.part"
+    mv "$tables/ablation.part" "$tables/ablation.txt"
 done

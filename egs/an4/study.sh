@@ -9,6 +9,7 @@
 # DIR (default exp/study here) gets RECIPE/{data,dump}, RECIPE/seed1..., RECIPE/results.json and
 # RECIPE/table.txt. Data and features are made once; all training has the seed, the GMM's too. The encoder
 # of the transducer starts from the hybrid's first FP32 network of the same seed, so asr1 comes second.
+# Several at once, of other seeds: start the first alone until it trains, for they share data and features.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -18,7 +19,7 @@ schemes="fp32 naive tailored"
 work=$here/exp/study
 python=python3
 options=""             # for every run.sh
-help=$(sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
+help=$(sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
 mkdir -p "$work"
