@@ -1,0 +1,53 @@
+"""The ablation's variants: each fits the network of its family and changes something in it."""
+
+import argparse
+
+import pytest
+import yaml
+from egs.recipes import EGS
+
+import espnet_quant4.plugin
+from espnet_quant4.bin.task_class import task_class
+from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.scheme_variants import read_variants, scheme_of, select
+
+FILE = EGS / "an4/ablation.yaml"
+BASE, VARIANTS = read_variants(FILE)
+# What tells them apart is how they are trained.
+SAME_SCHEME = [v.name for v in VARIANTS if v.arguments]
+
+
+def quantizers_of(family, scheme):
+    """Return kind, bits, groups and first clip of each quantizer, by its place in the network."""
+    espnet_quant4.plugin.register()
+    task = task_class(family)
+    args = argparse.Namespace(**task.get_default_config())
+    config = EGS / f"an4/{family}1/conf/train_{family}_qat.yaml"
+    for key, value in yaml.safe_load(config.read_text(encoding="utf-8")).items():
+        setattr(args, key, value)
+    args.model_conf = {**args.model_conf, "scheme": scheme}
+    args.input_size, args.frontend, args.normalize = 40, None, None
+    args.num_pdfs = 50
+    args.token_list, args.token_type = [str(i) for i in range(30)], "char"
+    model = task.build_model(args)
+    return {
+        name: (repr(q), q.role, getattr(q, "init", None))
+        for name, q in model.named_modules()
+        if isinstance(q, Quantizer)
+    }
+
+
+@pytest.mark.parametrize("family", ["asr", "hybrid"])
+def test_every_variant_fits_its_network_and_changes_it(family):
+    base = quantizers_of(family, BASE)
+    chosen = select(VARIANTS, family)
+    assert len(chosen) > 20
+    for variant in chosen:
+        scheme = variant.schemes.get(family)
+        if scheme is None:
+            scheme = "naive" if variant.name == "naive" else scheme_of(BASE, variant)
+        else:
+            scheme = str(FILE.parent / scheme)
+        found = quantizers_of(family, scheme)
+        same = variant.name in (BASE, *SAME_SCHEME)
+        assert (found == base) == same, variant.name
