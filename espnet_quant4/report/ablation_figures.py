@@ -39,13 +39,17 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     """Draw error rate against size, for what differs in bits.
 
     Args:
-        rows: as in `draw_bars`; those of the groups ``reference`` and ``bits`` are drawn.
+        rows: as in `draw_bars`; those of the groups ``reference`` and ``bits`` are drawn, with a line
+            through those of `smallest_at_its_error`.
         path: to write.
     """
     figure, (axes,) = new_figure(1, 6.5, 4)
-    for row in rows:
-        if row["group"] not in ("reference", "bits"):
-            continue
+    drawn = [row for row in rows if row["group"] in ("reference", "bits")]
+    best = smallest_at_its_error(drawn)
+    axes.plot(
+        [row["size_bytes"] / 1e6 for row in best], [row["wer"] for row in best], "--", color=GREY
+    )
+    for row in drawn:
         color = RED if row["difference"] and row["difference"]["low"] > 0 else BLUE
         size = row["size_bytes"] / 1e6
         axes.plot(size, row["wer"], "o", color=color)
@@ -62,6 +66,15 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     )
     axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def smallest_at_its_error(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows than which none is smaller without more errors, from the smallest on."""
+    best: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row["size_bytes"], row["wer"])):
+        if not best or row["wer"] < best[-1]["wer"]:
+            best.append(row)
+    return best
 
 
 def _label(row: Row) -> str:

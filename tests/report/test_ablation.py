@@ -7,6 +7,7 @@ import pytest
 from espnet_quant4.bin import ablation as command
 from espnet_quant4.report import ablation
 from espnet_quant4.report.ablation import Experiments, collect, for_table
+from espnet_quant4.report.ablation_figures import smallest_at_its_error
 from espnet_quant4.report.scoring import ScoringError
 from espnet_quant4.scheme_variants import Variant
 
@@ -101,3 +102,12 @@ def test_command_writes_table_and_figures(study, tmp_path: Path, capsys) -> None
     arguments[5:5] = ["w3a4"]
     assert command.main(list(map(str, arguments))) == 1
     assert "w3a4" in capsys.readouterr().err
+
+
+def test_the_line_of_sizes_leaves_out_what_is_larger_and_no_better() -> None:
+    rows = [
+        {"size_bytes": size, "wer": wer}
+        for size, wer in ((8, 5.0), (1, 9.0), (4, 6.0), (2, 9.5), (4, 5.5), (6, 5.5))
+    ]
+    found = [(row["size_bytes"], row["wer"]) for row in smallest_at_its_error(rows)]
+    assert found == [(1, 9.0), (4, 5.5), (8, 5.0)]
