@@ -3,7 +3,7 @@
     espnet-quant4 search exp/asr_tailored --budget 0.1 --output conf/mixed.yaml
 
 The experiment is a trained quantized model. Each of its weights gets each of --widths, one at a time,
-and the loss on validation data tells what that costs; then the widths with the least sum of losses are
+and the loss on training data tells what that costs; then the widths with the least sum of losses are
 chosen whose size is at most --budget of the model in float32. What is written is a scheme for
 quantization-aware training. Losses are kept beside it: an interrupted search goes on.
 """
@@ -33,9 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="valid.loss.ave.pth", help="checkpoint in the folder")
     parser.add_argument("--budget", type=float, required=True, help="share of the size in float32")
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 3, 4, 5, 6, 8])
-    parser.add_argument(
-        "--batches", type=int, default=19, help="validation batches of 4 utterances"
-    )
+    parser.add_argument("--batches", type=int, default=50, help="training batches of 4 utterances")
     parser.add_argument("--output", type=Path, required=True, help="scheme to write")
     return parser
 
@@ -82,14 +80,16 @@ def search(args: argparse.Namespace) -> int:
             f"{args.folder}: no scheme in model_conf: a search starts from a model that is quantized, "
             "such as exp/asr_tailored."
         )
-    validation = training.valid_data_path_and_name_and_type
-    missing = data.missing_files(validation)
+    read = training.train_data_path_and_name_and_type
+    missing = data.missing_files(read)
     if missing:
         raise ReportError(
             f"{missing[0]}: no such file from {Path.cwd()}; run the command where the training ran"
         )
-    batches = list(data.batches(task, training, validation, args.batches))
-    kept = Kept(args.output.with_suffix(".losses.json"), args.folder / args.model, len(batches))
+    batches = list(data.batches(task, training, read, args.batches))
+    kept = Kept(
+        args.output.with_suffix(".losses.json"), args.folder / args.model, len(batches), read
+    )
     widths = {*args.widths, *(bits for _, bits in sites.values())}
     with tqdm(total=sum(len({*args.widths, b}) for _, b in sites.values()), desc="losses") as bar:
         bar.update(sum(len(losses) for losses in kept.losses.values()))
@@ -130,13 +130,15 @@ class Kept:
         path: JSON file.
         checkpoint: that they are of; losses of an earlier one of that name are forgotten.
         batches: number of batches.
+        data: ``(path, name, type)`` of the files that these are of.
     """
 
-    def __init__(self, path: Path, checkpoint: Path, batches: int):
+    def __init__(self, path: Path, checkpoint: Path, batches: int, data: Sequence[Sequence[str]]):
         self.path = path
         self.of = {
             "checkpoint": str(checkpoint.resolve()),
             "batches": batches,
+            "data": [file for file, *_ in data],
             "time": checkpoint.stat().st_mtime,
         }
         self.losses: dict[tuple[str, str], dict[int, float]] = {}

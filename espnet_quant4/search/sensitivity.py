@@ -1,8 +1,10 @@
 """What a trained model loses when one of its weights gets other bits.
 
-One tensor at a time, all others as the model's scheme has them, by the model's own loss on validation
-data: the measured form of what Dong et al. ("HAWQ", 2019) estimate by second derivatives. Losses are
-taken to add up over tensors, which holds the better the smaller they are.
+One tensor at a time, all others as the model's scheme has them, by the model's own loss: the
+measured form of what Dong et al. ("HAWQ", 2019) estimate by second derivatives. On training data,
+where a trained model's gradient is near 0, so that the loss rises with the square of an error; on
+other data it rises or falls with the error itself, in a direction that these few utterances happen to
+have. Losses are taken to add up over tensors, which holds the better the smaller they are.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.optimize import isotonic_regression
 
 from espnet_quant4.report.experiment.tensors import quantized_weights
 from espnet_quant4.scheme import Scheme
@@ -114,17 +117,15 @@ def measure(
 def increases(measured: Mapping[Site, Measured]) -> dict[Site, dict[int, float]]:
     """Return what each width costs against the scheme's; more bits never cost more.
 
-    A loss that falls with fewer bits is noise of the data: it counts for more bits, too.
+    A loss that falls with fewer bits is noise of the data: such neighbours share their mean (isotonic
+    regression).
     """
     result = {}
     for site, entry in measured.items():
-        base = entry.losses[entry.bits]
-        costs: dict[int, float] = {}
-        least = float("inf")
-        for bits in sorted(entry.losses):
-            least = min(least, entry.losses[bits] - base)
-            costs[bits] = least
-        result[site] = costs
+        widths = sorted(entry.losses)
+        rises = [entry.losses[bits] - entry.losses[entry.bits] for bits in widths]
+        fitted = isotonic_regression(rises, increasing=False).x
+        result[site] = dict(zip(widths, fitted.tolist(), strict=True))
     return result
 
 
