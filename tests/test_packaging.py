@@ -162,7 +162,14 @@ def test_editable_wheel_has_the_pth(source: Path, tmp_path: Path) -> None:
 
 def test_requirements_leave_torch_and_espnet_alone(metadata: Message) -> None:
     always = [r for r in metadata.get_all("Requires-Dist", []) if "extra ==" not in r]
-    assert sorted(always) == ["PyYAML", "editdistance", "numpy", "safetensors", "tqdm"]
+    assert sorted(always) == [
+        "PyYAML",
+        "editdistance",
+        "numpy",
+        "safetensors",
+        "scipy>=1.12",
+        "tqdm",
+    ]
 
 
 def test_no_extra_but_espnet_names_torch_or_espnet(metadata: Message) -> None:

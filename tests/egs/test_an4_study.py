@@ -59,7 +59,8 @@ class Study:
         for recipe in ("asr1", "hybrid1"):
             at = self.folder / recipe
             (at / "conf").mkdir(parents=True)
-            shutil.copy(EGS / "an4" / recipe / "conf/mixed.yaml", at / "conf")
+            for name in ("mixed.yaml", "mixed_075.yaml"):
+                shutil.copy(EGS / "an4" / recipe / "conf" / name, at / "conf")
             truth = shlex.quote(json.dumps(TRUTH))
             (at / "run.sh").write_text(
                 f'#!/bin/bash\n{python} {folder}/recipe.py {truth} {recipe} "$@"\n'
