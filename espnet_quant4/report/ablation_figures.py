@@ -30,7 +30,7 @@ def draw_bars(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_yticks(range(len(drawn)), [_label(row) for row in drawn], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("word error rate minus that of FP32, % absolute; red: interval above 0")
+    axes.set_xlabel("WER minus FP32's, % absolute (red: interval above 0)")
     _save(figure, path)
 
 
@@ -61,6 +61,11 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
             row["title"], (size, row["wer"]), (4, 4), textcoords="offset points", fontsize=8
         )
     axes.set_xscale("log")
+    sizes = [row["size_bytes"] / 1e6 for row in drawn]
+    shown = [size for size in (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if size <= max(sizes) * 1.2]
+    axes.set_xticks(shown, [f"{size:g}" for size in shown])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(min(sizes) * 0.9, max(sizes) * 1.3)
     axes.set(
         xlabel="size of the weights, MB", ylabel="word error rate, % (interval of the difference)"
     )
