@@ -243,25 +243,27 @@ quantize() {
             run sed -n '/^ *clip  bits/,/^saved/p' "${prefix}_$system/calibrate.log"
         done
     fi
-    if [ "$qat" = scratch ]; then
-        for system in $to_train; do
-            train_from_scratch "${prefix}_$system" --model_conf "scheme=${prefix}_$system/scheme.yaml"
-        done
-    elif [ -n "$to_train" ] && [ "$qat" = false ]; then
-        # ESPnet writes the model's config.yaml and stops there.
-        # shellcheck disable=SC2046,SC2086
-        each_system "$to_train" logged "${prefix}_JOB/config.log" $python -m $trainer \
-            $(train_options "$qat_config" "${prefix}_JOB") "${options[@]}" --dry_run true
-        for system in $to_train; do
-            run cp "${prefix}_$system/calibrated.pth" "${prefix}_$system/$inference_model"
-        done
-    elif [ -n "$to_train" ]; then
-        log "quantization-aware training:$to_train (log: ${prefix}_*/train.log)"
-        # shellcheck disable=SC2046,SC2086
-        each_system "$to_train" train_job "${prefix}_JOB/train.log" $python -m $trainer \
-            $(train_options "$qat_config" "${prefix}_JOB") --resume true "${options[@]}" \
-            --init_param "${prefix}_JOB/calibrated.pth" $args $qat_args
-    fi
+    [ -n "$to_train" ] || return 0
+    case $qat in
+        scratch)
+            for system in $to_train; do
+                train_from_scratch "${prefix}_$system" --model_conf "scheme=${prefix}_$system/scheme.yaml"
+            done ;;
+        false)
+            # ESPnet writes the model's config.yaml and stops there.
+            # shellcheck disable=SC2046,SC2086
+            each_system "$to_train" logged "${prefix}_JOB/config.log" $python -m $trainer \
+                $(train_options "$qat_config" "${prefix}_JOB") "${options[@]}" --dry_run true
+            for system in $to_train; do
+                run cp "${prefix}_$system/calibrated.pth" "${prefix}_$system/$inference_model"
+            done ;;
+        true)
+            log "quantization-aware training:$to_train (log: ${prefix}_*/train.log)"
+            # shellcheck disable=SC2046,SC2086
+            each_system "$to_train" train_job "${prefix}_JOB/train.log" $python -m $trainer \
+                $(train_options "$qat_config" "${prefix}_JOB") --resume true "${options[@]}" \
+                --init_param "${prefix}_JOB/calibrated.pth" $args $qat_args ;;
+    esac
 }
 
 # How a system is decoded: FP32 in one way, quantized ones in each of $inferences.

@@ -46,12 +46,10 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     figure, (axes,) = new_figure(1, 6.5, 4)
     drawn = [row for row in rows if row["group"] in ("reference", "bits")]
     best = smallest_at_its_error(drawn)
-    axes.plot(
-        [row["size_bytes"] / 1e6 for row in best], [row["wer"] for row in best], "--", color=GREY
-    )
+    axes.plot([_megabytes(row) for row in best], [row["wer"] for row in best], "--", color=GREY)
     for row in drawn:
         color = RED if row["difference"] and row["difference"]["low"] > 0 else BLUE
-        size = row["size_bytes"] / 1e6
+        size = _megabytes(row)
         axes.plot(size, row["wer"], "o", color=color)
         if row["difference"]:
             base = row["wer"] - row["difference"]["estimate"]
@@ -61,7 +59,7 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
             row["title"], (size, row["wer"]), (4, 4), textcoords="offset points", fontsize=8
         )
     axes.set_xscale("log")
-    sizes = [row["size_bytes"] / 1e6 for row in drawn]
+    sizes = [_megabytes(row) for row in drawn]
     shown = [size for size in (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if size <= max(sizes) * 1.2]
     axes.set_xticks(shown, [f"{size:g}" for size in shown])
     axes.set_xticks([], minor=True)
@@ -80,6 +78,10 @@ def smallest_at_its_error(rows: Sequence[Row]) -> list[Row]:
         if not best or row["wer"] < best[-1]["wer"]:
             best.append(row)
     return best
+
+
+def _megabytes(row: Row) -> float:
+    return float(row["size_bytes"]) / 1e6
 
 
 def _label(row: Row) -> str:

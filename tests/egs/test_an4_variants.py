@@ -7,9 +7,11 @@ import yaml
 from egs.recipes import EGS
 
 import espnet_quant4.plugin
+from espnet_quant4.bin import main
 from espnet_quant4.bin.task_class import task_class
 from espnet_quant4.quantizers import Quantizer
-from espnet_quant4.scheme_variants import read_variants, scheme_of, select
+from espnet_quant4.scheme import bundled_names
+from espnet_quant4.scheme_variants import read_variants, select
 
 FILE = EGS / "an4/ablation.yaml"
 BASE, VARIANTS = read_variants(FILE)
@@ -18,7 +20,7 @@ SAME_SCHEME = [v.name for v in VARIANTS if v.arguments]
 
 
 def quantizers_of(family, scheme):
-    """Return kind, bits, groups and first clip of each quantizer, by its place in the network."""
+    """Return what each quantizer is and how its clip starts, by its place in the network."""
     espnet_quant4.plugin.register()
     task = task_class(family)
     args = argparse.Namespace(**task.get_default_config())
@@ -38,16 +40,15 @@ def quantizers_of(family, scheme):
 
 
 @pytest.mark.parametrize("family", ["asr", "hybrid"])
-def test_every_variant_fits_its_network_and_changes_it(family):
+def test_every_variant_fits_its_network_and_changes_it(family, tmp_path):
+    command = ["variants", "--file", str(FILE), "--family", family, "--output", str(tmp_path)]
+    assert main.main(command) == 0
     base = quantizers_of(family, BASE)
     chosen = select(VARIANTS, family)
     assert len(chosen) > 20
     for variant in chosen:
-        scheme = variant.schemes.get(family)
-        if scheme is None:
-            scheme = "naive" if variant.name == "naive" else scheme_of(BASE, variant)
-        else:
-            scheme = str(FILE.parent / scheme)
+        is_bundled = variant.name in bundled_names()
+        scheme = variant.name if is_bundled else str(tmp_path / f"{variant.name}.yaml")
         found = quantizers_of(family, scheme)
         same = variant.name in (BASE, *SAME_SCHEME)
         assert (found == base) == same, variant.name

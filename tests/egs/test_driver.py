@@ -251,16 +251,8 @@ def test_quantization_without_training_is_the_calibrated_model(recipe):
 
 
 def test_quantization_from_scratch_starts_where_fp32_did(recipe):
-    options = [
-        *LITTLE,
-        "--schemes",
-        "fp32 tailored",
-        "--inferences",
-        "emulated",
-        "--qat",
-        "scratch",
-    ]
-    options += ["--ctc_config", "conf/train_asr_ctc.yaml"]
+    options = [*LITTLE, "--ctc_config", "conf/train_asr_ctc.yaml", "--schemes", "fp32 tailored"]
+    options += ["--inferences", "emulated", "--qat", "scratch"]
     done = recipe.run(*options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not [c for c, _ in recipe.calls if c == "calibrate"]
