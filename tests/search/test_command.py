@@ -80,6 +80,15 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert not (tmp_path / "mixed.yaml").exists()
 
 
+def test_data_that_cannot_be_read_are_named_with_no_option_of_other_commands(tmp_path, capsys):
+    experiment = write_trained(tmp_path, "tailored")
+    (tmp_path / "text").write_text("not an utterance\n", encoding="utf-8")
+    assert search(experiment, tmp_path / "mixed.yaml") == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/text" in said and "where the training ran" in said
+    assert "--data_path" not in said and "--batches" not in said
+
+
 def test_a_float_model_is_refused(tmp_path, capsys):
     assert search(write_trained(tmp_path, "fp32"), tmp_path / "mixed.yaml") == 1
     assert "a search starts from a model that is quantized" in capsys.readouterr().err

@@ -20,7 +20,9 @@ def missing_files(data: Data) -> list[str]:
     return [path for path, _, _ in data if not Path(path).exists()]
 
 
-def batches(task: Any, args: Namespace, data: Data, number: int) -> Iterator[dict[str, Any]]:
+def batches(
+    task: Any, args: Namespace, data: Data, number: int, otherwise: str = ""
+) -> Iterator[dict[str, Any]]:
     """Yield the first batches in an order shuffled by the training's seed, the same at every call.
 
     Args:
@@ -28,6 +30,7 @@ def batches(task: Any, args: Namespace, data: Data, number: int) -> Iterator[dic
         args: options of the training; preprocessing is that of its validation.
         data: ``(path, name, type)``, as of ``--valid_data_path_and_name_and_type``.
         number: of batches, of 4 utterances each.
+        otherwise: what else the user of this command can do about data that cannot be read, a sentence.
 
     Raises:
         ReportError: where the data cannot be read.
@@ -55,6 +58,6 @@ def batches(task: Any, args: Namespace, data: Data, number: int) -> Iterator[dic
             yield entry[1]
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise ReportError(
-            f"{where}: cannot be read: {error}. Run the command in the folder where the training ran, "
-            "give other data with --data_path_and_name_and_type PATH,NAME,TYPE, or --batches 0."
+            f"{where}: cannot be read: {error}. Run the command in the folder where the training ran. "
+            f"{otherwise}".rstrip()
         ) from error

@@ -116,7 +116,10 @@ def _activations(
     unset = unset_activations(model)
     utterances = 0
     with torch.no_grad(), observing(model) as measures:
-        read = validation.batches(task, args, chosen, batches)
+        other = (
+            "Or give other data with --data_path_and_name_and_type PATH,NAME,TYPE, or --batches 0."
+        )
+        read = validation.batches(task, args, chosen, batches, other)
         for batch in with_progress(read, "activations"):
             utterances += len(next(iter(batch.values())))
             try:
