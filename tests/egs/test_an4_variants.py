@@ -52,3 +52,21 @@ def test_every_variant_fits_its_network_and_changes_it(family, tmp_path):
         found = quantizers_of(family, scheme)
         same = variant.name in (BASE, *SAME_SCHEME)
         assert (found == base) == same, variant.name
+
+
+@pytest.mark.parametrize("family", ["asr", "hybrid"])
+def test_repeats_differ_in_two_schemes_and_their_seeds(family, tmp_path):
+    file = EGS / "an4/repeats.yaml"
+    command = ["variants", "--file", str(file), "--family", family, "--output", str(tmp_path)]
+    assert main.main(command) == 0
+    base, variants = read_variants(file)
+    found = {}
+    for variant in select(variants, family):
+        name = (
+            variant.name if variant.name in bundled_names() else f"{tmp_path}/{variant.name}.yaml"
+        )
+        site = str(quantizers_of(family, name))
+        found.setdefault(site, []).append(variant.arguments.get(family, ""))
+    seeds = ["", "--qat_args '--seed 12'", "--qat_args '--seed 13'"]
+    assert list(found.values()) == [seeds, seeds]
+    assert str(quantizers_of(family, base)) in found
