@@ -39,16 +39,22 @@ def quantizers_of(family, scheme):
     }
 
 
+def written(file, family, output):
+    """Return each variant with its scheme, as ablation.sh has them from the command."""
+    command = ["variants", "--file", str(file), "--family", family, "--output", str(output)]
+    assert main.main(command) == 0
+    return [
+        (v, v.name if v.name in bundled_names() else str(output / f"{v.name}.yaml"))
+        for v in select(read_variants(file)[1], family)
+    ]
+
+
 @pytest.mark.parametrize("family", ["asr", "hybrid"])
 def test_every_variant_fits_its_network_and_changes_it(family, tmp_path):
-    command = ["variants", "--file", str(FILE), "--family", family, "--output", str(tmp_path)]
-    assert main.main(command) == 0
     base = quantizers_of(family, BASE)
-    chosen = select(VARIANTS, family)
+    chosen = written(FILE, family, tmp_path)
     assert len(chosen) > 20
-    for variant in chosen:
-        is_bundled = variant.name in bundled_names()
-        scheme = variant.name if is_bundled else str(tmp_path / f"{variant.name}.yaml")
+    for variant, scheme in chosen:
         found = quantizers_of(family, scheme)
         same = variant.name in (BASE, *SAME_SCHEME)
         assert (found == base) == same, variant.name
@@ -56,17 +62,10 @@ def test_every_variant_fits_its_network_and_changes_it(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["asr", "hybrid"])
 def test_repeats_differ_in_two_schemes_and_their_seeds(family, tmp_path):
-    file = EGS / "an4/repeats.yaml"
-    command = ["variants", "--file", str(file), "--family", family, "--output", str(tmp_path)]
-    assert main.main(command) == 0
-    base, variants = read_variants(file)
-    found = {}
-    for variant in select(variants, family):
-        name = (
-            variant.name if variant.name in bundled_names() else f"{tmp_path}/{variant.name}.yaml"
-        )
-        site = str(quantizers_of(family, name))
-        found.setdefault(site, []).append(variant.arguments.get(family, ""))
+    file, found = EGS / "an4/repeats.yaml", {}
+    for variant, scheme in written(file, family, tmp_path):
+        placed = str(quantizers_of(family, scheme))
+        found.setdefault(placed, []).append(variant.arguments.get(family, ""))
     seeds = ["", "--qat_args '--seed 12'", "--qat_args '--seed 13'"]
     assert list(found.values()) == [seeds, seeds]
-    assert str(quantizers_of(family, base)) in found
+    assert str(quantizers_of(family, read_variants(file)[0])) in found

@@ -29,6 +29,8 @@ from espnet_quant4.report.experiment.tensors import (
 )
 
 NAME = "report.html"
+# What the command offers where data cannot be read.
+OTHER_DATA = "Or give other data with --data_path_and_name_and_type PATH,NAME,TYPE, or --batches 0."
 
 
 def write_report(
@@ -116,10 +118,7 @@ def _activations(
     unset = unset_activations(model)
     utterances = 0
     with torch.no_grad(), observing(model) as measures:
-        other = (
-            "Or give other data with --data_path_and_name_and_type PATH,NAME,TYPE, or --batches 0."
-        )
-        read = validation.batches(task, args, chosen, batches, other)
+        read = validation.batches(task, args, chosen, batches, OTHER_DATA)
         for batch in with_progress(read, "activations"):
             utterances += len(next(iter(batch.values())))
             try:
