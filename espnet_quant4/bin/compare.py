@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
@@ -80,4 +82,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("compare", main))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import kaldiio
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.word_times import (
     AlignmentOptions,
     WordTimesError,
@@ -23,9 +24,9 @@ from espnet_quant4.hybrid.decode.word_times import (
 from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.lang.lang_directory import Lang
 from espnet_quant4.hybrid.lang.lexicon import LexiconError
-from espnet_quant4.hybrid.text_files import write_lines
 from espnet_quant4.report.ctm import format_ctm, read_hypotheses, read_segments
 from espnet_quant4.report.scoring import ScoringError
+from espnet_quant4.text_files import write_lines
 
 _HELP = {
     "acoustic_scale": "of the scores; that of the search",
@@ -96,4 +97,4 @@ def _run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-ctm", main))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.hybrid_rescore import add_rescoring_arguments, rescore
 from espnet_quant4.hybrid.decode.job import Summary, decode_scores
 from espnet_quant4.hybrid.decode.nbest_list import NBestError
@@ -96,4 +97,4 @@ def _show(output: Path, summary: Summary) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-decode", main))

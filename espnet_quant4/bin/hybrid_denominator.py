@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_quant4.bin.command import run_command
+
 UTTERANCES_BETWEEN_MESSAGES = 10_000
 
 
@@ -79,4 +81,4 @@ def read_pdf_ids(path: Path, subsample: int) -> Iterator[tuple[str, NDArray[np.i
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-denominator", main))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kaldiio
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.features.extraction import FeatureError
 from espnet_quant4.hybrid.gmm.stages import (
     GmmError,
@@ -119,4 +120,4 @@ def _run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-gmm", main))

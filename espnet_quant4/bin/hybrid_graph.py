@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.graph.arpa import LanguageModelError
 from espnet_quant4.hybrid.graph.grammar import arpa_to_fst, phrase_grammar
 from espnet_quant4.hybrid.graph.graph_directory import write_graph_directory
@@ -119,4 +120,4 @@ def _grammar(args: argparse.Namespace, lang: Lang) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-graph", main))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.graph.hclg import GraphError
 from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.kaldi_import import import_alignments, import_graph
@@ -71,4 +72,4 @@ def _alignments(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-import", main))

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4.bin.command import run_command
+
 
 def get_parser() -> Any:
     """Return the command's parser; options may stand in a YAML file, ``--config``."""
@@ -207,4 +209,4 @@ def _settings(options: dict[str, Any], args: argparse.Namespace) -> dict[str, An
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-inference", main))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.lang.lang_directory import OOV_POLICIES, prepare_lang, read_transcripts
 from espnet_quant4.hybrid.lang.lexicon import LexiconError
 
@@ -45,4 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-lang", main))

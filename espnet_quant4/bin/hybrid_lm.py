@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.graph.arpa import LanguageModelError, write_arpa
 from espnet_quant4.hybrid.graph.ngram import ORDERS, estimate
 from espnet_quant4.hybrid.lang.lang_directory import Lang, read_transcripts
@@ -67,4 +68,4 @@ def _mapped(words: Sequence[str], known: set[str], unknown: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-lm", main))

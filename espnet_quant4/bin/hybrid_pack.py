@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
+
 
 class HybridPackedContents:
     """What is packed, as ``espnet2.bin.pack`` declares it; names are those of `AcousticScorer`."""
@@ -63,4 +65,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-pack", main))

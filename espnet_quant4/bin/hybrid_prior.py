@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4.bin.command import run_command
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
@@ -80,4 +82,4 @@ def _matrices(indices: Sequence[Path]) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-prior", main))

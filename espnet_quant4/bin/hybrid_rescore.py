@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.job import write_text
 from espnet_quant4.hybrid.decode.language_models import KINDS, load_language_model
 from espnet_quant4.hybrid.decode.nbest_list import NBestError, read_nbest
@@ -110,4 +111,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-rescore", main))

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from espnet_quant4.bin.command import run_command
+
 
 def get_parser() -> Any:
     """Return the task's parser."""
@@ -32,4 +34,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("hybrid-train", main))

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from espnet_quant4.bin.command import run_command
+
 # name: (module under espnet_quant4.bin, what it does)
 COMMANDS = {
     "check": ("check", "say what a recipe needs that is not there"),
@@ -53,8 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Each command parses its own arguments, so that --help need not import ESPnet.
         commands.add_parser(name, help=help_text, add_help=False)
     args, rest = parser.parse_known_args(arguments[:1])
-    module = import_module(f"espnet_quant4.bin.{COMMANDS[args.command][0]}")
-    return int(module.main([*rest, *arguments[1:]]) or 0)
+
+    def run(rest: Sequence[str] | None) -> int | None:
+        # Within the wrapper: what a command imports may be missing.
+        module = import_module(f"espnet_quant4.bin.{COMMANDS[args.command][0]}")
+        status: int | None = module.main(rest)
+        return status
+
+    return run_command(args.command, run, [*rest, *arguments[1:]])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espnet_quant4.bin.command import run_command
+
 if TYPE_CHECKING:
     from espnet_quant4.corpora.switchboard.findings import Findings
     from espnet_quant4.corpora.switchboard.utterances import Utterance
@@ -210,4 +212,4 @@ def _transcripts(args: argparse.Namespace, swbd: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("prepare-switchboard", main))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.task_class import TASKS, task_class
 from espnet_quant4.report.results import write_json
 
@@ -167,4 +168,4 @@ def _show(measured: Any, chosen: Any, widths: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("search", main))

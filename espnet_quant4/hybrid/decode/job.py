@@ -18,7 +18,7 @@ from tqdm import tqdm
 from espnet_quant4.hybrid.decode.nbest_list import Entry, write_nbest
 from espnet_quant4.hybrid.decode.search import Searcher, SearchError, SearchOptions
 from espnet_quant4.hybrid.graph.graph_directory import Graph
-from espnet_quant4.hybrid.text_files import write_lines
+from espnet_quant4.text_files import write_lines
 
 # One line an utterance, written as soon as it is decoded.
 JOURNAL, RECORD = "search.jsonl", "search.json"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from espnet_quant4.hybrid.graph.arpa import LanguageModelError, read_arpa
 from espnet_quant4.hybrid.graph.grammar import BACKOFF
 from espnet_quant4.hybrid.kaldi import kaldifst
-from espnet_quant4.hybrid.text_files import read_symbols
+from espnet_quant4.text_files import read_symbols
 
 KINDS = ".arpa, .arpa.gz, .fst (with its words.txt), .pth (with --lm_train_config)"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_quant4.hybrid.text_files import write_lines
+from espnet_quant4.text_files import write_lines
 
 _FILES = ("text", "ac_cost", "lm_cost")
 

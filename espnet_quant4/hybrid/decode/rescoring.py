@@ -11,8 +11,8 @@ from pathlib import Path
 
 from espnet_quant4.hybrid.decode.language_models import SentenceCost
 from espnet_quant4.hybrid.decode.nbest_list import Entry
-from espnet_quant4.hybrid.text_files import write_lines
 from espnet_quant4.report.scoring import Counts, ScoringError, align, count
+from espnet_quant4.text_files import write_lines
 
 NBest = Mapping[str, Sequence[Entry]]
 

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from espnet_quant4.hybrid.text_files import read_table
+from espnet_quant4.text_files import read_table
 
 CEPSTRA = 13
 

@@ -9,7 +9,7 @@ import kaldiio
 import numpy as np
 
 from espnet_quant4.hybrid.features.extraction import compute_features, filterbank
-from espnet_quant4.hybrid.text_files import read_table
+from espnet_quant4.text_files import read_table
 
 
 def normalized_by_speaker(

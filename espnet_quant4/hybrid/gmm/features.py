@@ -9,7 +9,7 @@ import kaldiio
 import numpy as np
 
 from espnet_quant4.hybrid.features.speakers import normalized_by_speaker
-from espnet_quant4.hybrid.text_files import read_table
+from espnet_quant4.text_files import read_table
 
 # Regression over this many frames to each side, as in Kaldi's add-deltas.
 DELTA_WINDOW = 2

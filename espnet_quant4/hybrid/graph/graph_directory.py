@@ -17,7 +17,7 @@ from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 from espnet_quant4.hybrid.kaldi_files.tree import tree_md5
 from espnet_quant4.hybrid.openfst import FstArrays, read_fst, to_kaldifst
-from espnet_quant4.hybrid.text_files import read_symbols
+from espnet_quant4.text_files import read_symbols
 
 
 @dataclass(frozen=True)

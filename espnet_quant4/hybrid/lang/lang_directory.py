@@ -19,7 +19,7 @@ from espnet_quant4.hybrid.lang.lexicon import (
 )
 from espnet_quant4.hybrid.lang.lexicon_fst import lexicon_fst_text
 from espnet_quant4.hybrid.lang.topology import topology_text
-from espnet_quant4.hybrid.text_files import read_symbols, write_lines, write_symbols
+from espnet_quant4.text_files import read_symbols, write_lines, write_symbols
 
 SILENCE, SPOKEN_NOISE = "SIL", "SPN"
 OOV_POLICIES = ("map", "refuse")
