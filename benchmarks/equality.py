@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 from espnet2.bin.asr_inference import Speech2Text
@@ -23,27 +26,33 @@ from espnet_quant4.int4 import use_int4
 from espnet_quant4.int4.lstm import Int4LSTM
 from espnet_quant4.kernels.native import NativeLSTM
 from espnet_quant4.nn import QuantLSTM
+from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.text_files import read_table, write_text
 
 TIE = 1e-5
 
 
 def compare_codes(lstm: QuantLSTM, x: torch.Tensor, totals: dict) -> None:
-    """Compare the codes of all layers, step by step, on one utterance ``(1, T, input_size)``."""
-    directions = 2 if lstm.bidirectional else 1
-    frames = x.size(1)
-    source = x.transpose(0, 1)
+    """Compare the codes of all layers, step by step, on one utterance ``(T, 1, input_size)``."""
     for layer in range(lstm.num_layers):
-        zeros = torch.zeros(directions, 1, lstm.hidden_size)
-        # What the emulated layer computes, with the state behind every step.
         single = one_layer(lstm, layer)
-        emulated, coded, _ = single._layer(0, source, None, (zeros, zeros), True)
         int4 = Int4LSTM.from_quantized(single)
-        for d in range(directions):
-            size = lstm.hidden_size
-            mine = slice(d * size, (d + 1) * size)
-            order = range(frames) if d == 0 else range(frames - 1, -1, -1)
-            compare_direction(single, int4, d, source, emulated[:, 0, mine], list(order), totals)
-        source = coded
+        hidden = single(x)[0]
+        # A layer puts out what the next one quantizes, each direction by its own quantizer.
+        directions = hidden.split(lstm.hidden_size, dim=-1)
+        coded = []
+        for d, states in enumerate(directions):
+            order = list(range(len(x)))[:: -1 if d else 1]
+            compare_direction(single, int4, d, x, states[:, 0], order, totals)
+            coded.append(hidden_quantizer(single, 0, d).quantize(states))
+        x = torch.cat(coded, dim=-1)
+
+
+def hidden_quantizer(lstm: QuantLSTM, layer: int, direction: int) -> Quantizer:
+    """Return the quantizer of a layer's hidden states in one direction."""
+    quantizer = lstm.quantizer(f"l{layer}{'_reverse' if direction else ''}", "hidden")
+    assert quantizer is not None  # `main` takes only stacks that are quantized as a whole
+    return quantizer
 
 
 def one_layer(lstm: QuantLSTM, layer: int) -> QuantLSTM:
@@ -57,8 +66,9 @@ def one_layer(lstm: QuantLSTM, layer: int) -> QuantLSTM:
             dict(lstm.quantizers[f"l{layer}{ending}"].items())
         )
     if layer > 0:
-        # The codes of the layer below, which are on the grid already.
-        single.quantizers["l0"]["input"] = lstm.quantizers[f"l{layer - 1}"]["hidden"]
+        # What comes from the layer below is on this grid already, but for the backward half where its
+        # clip differs; both sides quantize it alike.
+        single.quantizers["l0"]["input"] = hidden_quantizer(lstm, layer - 1, 0)
     return single.eval()
 
 
@@ -67,8 +77,7 @@ def compare_direction(
     order: list[int], totals: dict,
 ) -> None:  # fmt: skip
     """Compare one direction, each step from the emulated hidden state and our own cell state."""
-    name = "l0_reverse" if d else "l0"
-    quantizer = single.quantizers[name]["hidden"]
+    quantizer = hidden_quantizer(single, 0, d)
     weights = int4.layers()[0][d]
     scale = float(quantizer.clip()) / quantizer.max_code
     step = NativeLSTM.from_layers([[weights]], int4.input_size)
@@ -90,15 +99,39 @@ def compare_direction(
         last = hidden[frame].view(1, 1, size).clone()
 
 
-def main() -> None:
-    """Command line."""
+def encoder_stacks(model: torch.nn.Module, system: Path) -> list[QuantLSTM]:
+    """Return the stacks of a model's encoder that compute on codes."""
+    stacks = [m for m in model.encoder.modules() if isinstance(m, QuantLSTM)]
+    found = [lstm for lstm in stacks if Int4LSTM.can_convert(lstm)]
+    if not found:
+        raise ValueError(
+            f"{system}: of {len(stacks)} LSTMs of ours in its encoder none is quantized as a whole; "
+            "give the folder of a quantized system, such as exp/asr_tailored."
+        )
+    return found
+
+
+def recognize(recognizer: Speech2Text, samples: np.ndarray, inference: str) -> tuple[str, float]:
+    """Return text and score of an utterance's best hypothesis."""
+    use_int4(recognizer.asr_model, inference)
+    text, _, _, hypothesis = recognizer(samples)[0]
+    return text, round(float(hypothesis.score), 4)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--system", type=Path, required=True)
     parser.add_argument("--model", default="valid.loss.ave.pth")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--beam_size", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("exp/bench/equality.json"))
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = get_parser().parse_args(arguments)
     os.environ.pop("ESPNET_QUANT4_INFERENCE", None)
     recognizer = Speech2Text(
         args.system / "config.yaml",
@@ -107,38 +140,38 @@ def main() -> None:
         ctc_weight=0.0,
     )
     model = recognizer.asr_model
+    stacks = encoder_stacks(model, args.system)
     totals = {"codes": 0, "different": 0, "not_at_a_tie": 0, "farthest": 0.0}
     differing = []
-    lines = (args.data / "wav.scp").read_text(encoding="utf-8").splitlines()
-    seen: list[torch.Tensor] = []
-    lstm = model.encoder.enc[0].nbrnn
-    hook = lstm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    for line in lines:
-        key, _, path = line.partition(" ")
-        samples, _ = soundfile.read(path.strip(), dtype="float32")
-        results = {}
-        for inference in ("emulated", "int4"):
-            use_int4(model, inference)
-            text, _, _, hypothesis = recognizer(samples)[0]
-            results[inference] = (text, round(float(hypothesis.score), 4))
+    recordings = read_table(args.data / "wav.scp")
+    inputs: dict[QuantLSTM, torch.Tensor] = {}
+
+    def see(lstm: QuantLSTM, arguments: tuple[torch.Tensor, ...]) -> None:
+        inputs[lstm] = arguments[0].transpose(0, 1) if lstm.batch_first else arguments[0]
+
+    hooks = [lstm.register_forward_pre_hook(see) for lstm in stacks]
+    for key, path in recordings.items():
+        samples, _ = soundfile.read(path, dtype="float32")
+        # Emulated last, so that the inputs are the emulated ones.
+        results = {way: recognize(recognizer, samples, way) for way in ("int4", "emulated")}
         with torch.no_grad():
-            use_int4(model, "emulated")
-            compare_codes(lstm, seen[0], totals)
-        seen.clear()
+            for lstm in stacks:
+                compare_codes(lstm, inputs[lstm], totals)
         if results["emulated"][0] != results["int4"][0]:
             differing.append({"utterance": key, **results})
             print(key, results)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     rate = totals["different"] / totals["codes"]
     print(f"{totals['different']} of {totals['codes']:,} codes differ ({rate:.1e})")
     print(
         f"{totals['not_at_a_tie']} farther than {TIE:g} from a tie (at most {totals['farthest']:.1e})"
     )
-    print(f"{len(differing)} of {len(lines)} texts differ")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {**totals, "utterances": len(lines), "differing_texts": differing}
-    args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(differing)} of {len(recordings)} texts differ")
+    content = {**totals, "utterances": len(recordings), "differing_texts": differing}
+    write_text(args.output, json.dumps(content, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +59,19 @@ def milliseconds(function, repeats: int) -> float:
     return round(statistics.median(times), 1)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (
         ("threads", 1), ("order", 2), ("pdfs", 300), ("batch", 8), ("frames", 300), ("repeats", 10),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = get_parser().parse_args(arguments)
     torch.set_num_threads(args.threads)
     alignments = draw_alignments(UTTERANCES, args.frames, args.pdfs, seed=0)
     named = [(str(i), ids) for i, ids in enumerate(alignments)]

@@ -13,13 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lstm_candidates import CANDIDATES, OURS, Problem, Shape
+
+from espnet_quant4.text_files import write_text
 
 SHAPES = {
     "a1": Shape(640, 640, 1, False, 1, 1),
@@ -111,12 +115,11 @@ def run(
                         "times_faster_than_best_peer": best / median[name],
                     }
                 )
-            if "int4" in median and peers and count == 1 and shapes is SHAPES:
+            if "int4" in median and peers and count == 1 and shape is SHAPES.get(key):
                 reached, wanted = best / median["int4"], TARGETS[key]
                 verdict = "reached" if reached >= wanted else "missed"
                 print(f"  target {wanted:.1f} x, {reached:.2f} x: {verdict}")
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            write_text(output, json.dumps(rows, indent=1) + "\n")
 
 
 def print_limits(seconds: float) -> None:
@@ -138,8 +141,8 @@ def print_limits(seconds: float) -> None:
         print(f"  {level:<20} {rate:>6.1f} GB/s read = weights for {2 * rate:.1f} G/s at batch 1")
 
 
-def main() -> None:
-    """Command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -149,18 +152,21 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("exp/bench/lstm.json"))
     parser.add_argument("--smoke", action="store_true")
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = get_parser().parse_args(arguments)
     warnings.simplefilter("ignore", UserWarning)
-    shapes = SMOKE if args.smoke else SHAPES
-    if shapes is SHAPES and len(args.shapes) < len(SHAPES):
-        for key in set(SHAPES) - set(args.shapes):
-            del SHAPES[key]
+    shapes = SMOKE if args.smoke else {key: SHAPES[key] for key in SHAPES if key in args.shapes}
     with torch.no_grad():
         seconds = 0.1 if args.smoke else args.seconds
         run(shapes, args.candidates, args.threads, seconds, args.output)
     print_limits(0.05 if args.smoke else 1.0)
     print(f"written: {args.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(" ".join(f"{c:>10.2f}" if isinstance(c, float) else f"{c:>10}" for c in cells))
 
 
-def main() -> None:
-    """Command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=CONFIGS, default=list(CONFIGS))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -183,13 +184,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("exp/bench/published_sizes.json"))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = get_parser()
+    args = parser.parse_args(arguments)
     for option in ("utterances", "seconds", "steps", "threads"):
         if getattr(args, option) <= 0:
             parser.error(f"--{option} {getattr(args, option)}: valid are numbers above 0")
     if args.child:
         print(json.dumps(measure(*args.child, args)))
-        return
+        return 0
     options = [f"--{o}={getattr(args, o)}" for o in ("utterances", "seconds", "steps", "threads")]
     print(f"{args.utterances} utterances of {args.seconds} s, {args.threads} threads", flush=True)
     rows: list[dict[str, Any]] = []
@@ -204,7 +211,8 @@ def main() -> None:
             args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print_table(rows)
     print(f"written: {args.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
@@ -19,6 +21,7 @@ import torch
 from espnet2.bin.asr_inference import Speech2Text
 
 from espnet_quant4.int4.model_file import load
+from espnet_quant4.text_files import read_table, write_text
 
 
 def timed(recognizer: Speech2Text, samples: torch.Tensor) -> dict[str, float]:
@@ -40,8 +43,8 @@ def timed(recognizer: Speech2Text, samples: torch.Tensor) -> dict[str, float]:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fp32", type=Path, required=True, help="experiment folder")
     parser.add_argument("--model", default="valid.loss.ave.pth")
@@ -50,7 +53,18 @@ def main() -> None:
     parser.add_argument("--beam_size", type=int, default=1)
     parser.add_argument("--num_threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("exp/bench/rtf.json"))
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = get_parser().parse_args(arguments)
+    recordings = list(read_table(args.data / "wav.scp").values())
+    if len(recordings) < 2:
+        raise ValueError(
+            f"{args.data / 'wav.scp'}: {len(recordings)} utterances; the first one warms up, so it "
+            "takes two."
+        )
     torch.set_num_threads(args.num_threads)
     options = {"beam_size": args.beam_size, "ctc_weight": 0.0}
     recognizers = {
@@ -59,10 +73,9 @@ def main() -> None:
     }
     totals = {name: dict.fromkeys(("features", "encoder", "search"), 0.0) for name in recognizers}
     seconds = 0.0
-    lines = (args.data / "wav.scp").read_text(encoding="utf-8").splitlines()
     with torch.no_grad():
-        for number, line in enumerate(lines):
-            samples, rate = soundfile.read(line.partition(" ")[2].strip(), dtype="float32")
+        for number, path in enumerate(recordings):
+            samples, rate = soundfile.read(path, dtype="float32")
             for name, recognizer in recognizers.items():
                 found = timed(recognizer, torch.from_numpy(samples))
                 if number:  # the first utterance warms up
@@ -76,9 +89,9 @@ def main() -> None:
         print(name, " ".join(f"{part} {value:.4f}" for part, value in list(rows[-1].items())[1:]))
     fp32, int4 = rows
     print("fp32 / int4:", " ".join(f"{p} {fp32[p] / int4[p]:.2f}" for p in list(fp32)[1:]))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_text(args.output, json.dumps(rows, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,11 +47,19 @@ def measure(plugin: Path, plain: Path, environment: dict[str, str], runs: int) -
     return {name: round(value, 2) for name, value in numbers.items()}
 
 
-def main() -> None:
-    """Run the benchmark."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200, help="number of paired starts")
-    runs = parser.parse_args().runs
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = get_parser()
+    runs = parser.parse_args(arguments).runs
+    if runs < 2:
+        parser.error(f"--runs {runs}: valid are 2 and above, for there to be quartiles")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plugin = Interpreter(folder / "plugin", [REPOSITORY]).executable
@@ -67,7 +76,8 @@ def main() -> None:
             ),
         }
     print(json.dumps(result))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

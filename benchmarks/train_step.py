@@ -14,12 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from train_candidates import CANDIDATES, PACKED, PADDED, Shape
+
+from espnet_quant4.text_files import write_text
 
 SHAPES = {
     "small": Shape(16, 100, 320, 320, 1),
@@ -91,8 +95,8 @@ def report(key: str, shape: Shape, times: dict[str, list[float]], threads: int) 
     return rows
 
 
-def main() -> None:
-    """Command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """Return the benchmark's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
@@ -100,7 +104,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("exp/bench/train_step.json"))
     parser.add_argument("--smoke", action="store_true")
-    args = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = get_parser().parse_args(arguments)
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
     shapes = SMOKE if args.smoke else {key: SHAPES[key] for key in args.shapes}
@@ -108,10 +117,10 @@ def main() -> None:
     for key, shape in shapes.items():
         rounds = 1 if args.smoke else args.rounds
         rows += report(key, shape, measure(shape, args.candidates, rounds), args.threads)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(args.output, json.dumps(rows, indent=1) + "\n")
     print(f"written: {args.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

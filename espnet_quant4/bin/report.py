@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.task_class import TASKS, task_class
 
 
@@ -56,21 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.batches < 0:
         parser.error(f"--batches {args.batches}: valid are 0 and above")
     import espnet_quant4.plugin  # the switch that turns the plugin off is not for this command
-    from espnet_quant4.report.experiment.error import ReportError
     from espnet_quant4.report.experiment.report import write_report
 
     espnet_quant4.plugin.register()
-    try:
-        written = write_report(
-            args.folder,
-            task_class(args.task),
-            args.model,
-            args.data_path_and_name_and_type,
-            args.batches,
-            args.pictures,
-        )
-    except ReportError as error:
-        print(f"espnet-quant4 report: {error}", file=sys.stderr)
-        return 1
+    written = write_report(
+        args.folder,
+        task_class(args.task),
+        args.model,
+        args.data_path_and_name_and_type,
+        args.batches,
+        args.pictures,
+    )
     print(f"saved {written}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("report", main))

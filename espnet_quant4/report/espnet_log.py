@@ -11,6 +11,8 @@ from pathlib import Path
 _EPOCH_STARTED = re.compile(r"\b(\d+)/(\d+)epoch started(?:\. Estimated time to finish: (.+))?")
 _BATCHES = re.compile(r"\b(\d+)epoch:train:\d+-(\d+)batch:")
 _RESULTS = re.compile(r"\b(\d+)epoch results: \[train\] (.+?)(?:, \[valid\] (.+))?$")
+# ESPnet3's, a line for each of the two.
+_SUMMARY = re.compile(r"\bepoch_summary:(\d+)epoch:(train|valid): (.+)$")
 _NO_MORE_EPOCHS = re.compile(r"The training has already reached at max_epoch")
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 _SPEECH_LENGTH = re.compile(r"\bspeech length: (\d+)$")
@@ -92,18 +94,34 @@ class EpochResults:
 
 
 def epoch_results(lines: Iterable[str]) -> list[EpochResults]:
-    """Read the logs of a training, older ones first; an epoch trained again counts as it was last."""
-    found: dict[int, EpochResults] = {}
+    """Read the logs of a training, older ones first; an epoch trained again counts as it was last.
+
+    ESPnet2's and ESPnet3's logs are told apart by their lines.
+    """
+    found: dict[int, dict[str, float]] = {}
     for line in lines:
-        if match := _RESULTS.search(line.rstrip()):
-            train, valid = match[2], match[3] or ""
-            found[int(match[1])] = EpochResults(
-                int(match[1]),
-                _number(train, "loss"),
-                _number(valid, "loss"),
-                _number(train, "optim0_lr0"),
-            )
-    return [found[epoch] for epoch in sorted(found)]
+        line = line.rstrip()
+        if match := _RESULTS.search(line):
+            found[int(match[1])] = {**_of_training(match[2]), **_of_validation(match[3] or "")}
+        elif match := _SUMMARY.search(line):
+            values = _of_training(match[3]) if match[2] == "train" else _of_validation(match[3])
+            found.setdefault(int(match[1]), {}).update(values)
+    unknown = dict.fromkeys(("train_loss", "valid_loss", "learning_rate"), float("nan"))
+    # ESPnet3 logs the validation first: an epoch without the other line was not finished.
+    return [
+        EpochResults(epoch, **{**unknown, **found[epoch]})
+        for epoch in sorted(found)
+        if "train_loss" in found[epoch]
+    ]
+
+
+def _of_training(values: str) -> dict[str, float]:
+    rate = _number(values, "optim0_lr0")
+    return {"train_loss": _number(values, "loss"), "learning_rate": rate}
+
+
+def _of_validation(values: str) -> dict[str, float]:
+    return {"valid_loss": _number(values, "loss")}
 
 
 def _number(values: str, name: str) -> float:

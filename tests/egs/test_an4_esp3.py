@@ -14,6 +14,9 @@ import yaml
 from egs.look_alike import write_corpus
 from egs.recipes import EGS, read_table
 
+from espnet_quant4.bin import main
+from espnet_quant4.scheme import Scheme
+
 RECIPE = EGS / "an4" / "esp3"
 ASR1 = EGS / "an4" / "asr1"
 ASTERISK = EGS / "asterisk_en" / "asr1"
@@ -250,3 +253,22 @@ def test_packed_model_is_quantized_wherever_it_lies(recipe, tmp_path, monkeypatc
     codes = lstm.quantizer("l0", "weight_hh").codes(lstm.weight_hh_l0)
     assert codes.min() >= -7 and codes.max() <= 7 and len(codes.unique()) > 8
     assert recognizer(audio)["text"] == decoded[name]
+
+
+def command(*words):
+    return main.main([*map(str, words), "--model", AVERAGE, "--batches", "1"])
+
+
+@runs_espnet3
+@pytest.mark.slow
+def test_report_and_search_read_what_espnet3_wrote(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(recipe)
+    assert command("report", QAT) == 0
+    page = (recipe / QAT / "report.html").read_text(encoding="utf-8")
+    assert "Epoch 2: train loss" in page and "No finished epoch" not in page
+    assert "Activations of 4 utterances of dataset.valid of config.yaml" in page
+    assert "inference_int4/test" in page
+    scheme = tmp_path / "mixed.yaml"
+    assert command("search", QAT, "--budget", 0.5, "--output", scheme, "--widths", 4, 8) == 0
+    Scheme.load(yaml.safe_load(scheme.read_text(encoding="utf-8")))

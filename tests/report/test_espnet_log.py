@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from espnet_quant4.report.espnet_log import LogWatcher, decoding_times, real_time_factor
+from espnet_quant4.report.espnet_log import (
+    EpochResults,
+    LogWatcher,
+    decoding_times,
+    epoch_results,
+    real_time_factor,
+)
 
 TRAINING = """\
 [vm] 2026-11-23 23:19:42,275 (abs_task:1920) INFO: [train] Batch sampler: NumElementsBatchSampler(\
@@ -73,3 +79,19 @@ def test_real_time_factor_over_several_logs(tmp_path):
     assert seconds == pytest.approx(6.0)
     assert factor == pytest.approx(1.5 / 6.0)
     assert math.isnan(real_time_factor([], sampling_rate=8000)[0])
+
+
+# As ESPnet3's callback logs them: the validation of an epoch before its training.
+ESPNET3 = """\
+[vm] 2026-11-27 17:46:07 UTC (x.py:416) INFO:\t[train] epoch_summary:1epoch:valid: valid_time=0.04, \
+loss=81.3013, loss_ctc=37.4
+[vm] 2026-11-27 17:46:07 UTC (x.py:385) INFO:\t[train] 1epoch:train:1-50batch: train_time=0.06, loss=99
+[vm] 2026-11-27 17:46:07 UTC (x.py:385) INFO:\t[train] epoch_summary:1epoch:train: train_time=0.06, \
+loss=116.949, loss_ctc=53.0, optim0_lr0=5.94819e-05
+[vm] 2026-11-27 17:46:08 UTC (x.py:416) INFO:\t[train] epoch_summary:2epoch:valid: loss=81.2831
+"""
+
+
+def test_espnet3_logs_give_the_same_results():
+    (only,) = epoch_results(ESPNET3.splitlines())
+    assert only == EpochResults(1, 116.949, 81.3013, 5.94819e-05)

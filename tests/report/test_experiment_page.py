@@ -263,6 +263,34 @@ def test_a_hybrid_model(tmp_path):
     assert "4 utterances" in text and "No finished epoch" in text and "Nothing is decoded" in text
 
 
+def test_older_logs_of_both_trainers_are_read_in_their_order(tmp_path):
+    # The job runner's highest number is its oldest log, ESPnet3's its newest.
+    for order in (("train.2.log", "train.1.log"), ("train1.log", "train2.log")):
+        at = tmp_path / order[0]
+        at.mkdir()
+        for loss, name in enumerate((*order, "train.log"), 1):
+            (at / name).write_text(LOG.format(epoch=1, train=loss, valid=0))
+            (epoch,) = folder.training_curve(at)
+            assert epoch.train_loss == loss
+
+
+def test_error_rates_of_espnet3_are_those_of_its_counts(tmp_path):
+    part = tmp_path / "inference_int4/test"
+    part.mkdir(parents=True)
+    sentences = "".join(f"=== SENTENCE {n} ===\n\nREF: A B\nHYP: A C\n" for n in (1, 2))
+    for rate, counts in (
+        ("wer", "hits=6, substitutions=2, deletions=2, insertions=1"),
+        ("cer", "hits=30, substitutions=5, deletions=5, insertions=0"),
+    ):
+        (part / f"{rate}_alignment").write_text(f"{sentences}\n{rate.upper()}: 50.00 ({counts})\n")
+    (row,) = folder.error_rates(tmp_path)
+    assert row == {
+        "part": "inference_int4/test", "sentences": "2", "words": "10", "correct": "60.0",
+        "substitutions": "20.0", "deletions": "20.0", "insertions": "10.0", "error": "50.0",
+        "sentence_error": "", "cer": "25.0",
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     at = tmp_path_factory.mktemp("broken") / "exp"

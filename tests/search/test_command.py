@@ -70,10 +70,44 @@ def test_what_was_measured_is_kept_until_the_model_changes(searched, monkeypatch
         search(experiment, output)
 
 
+def test_an_impossible_budget_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    experiment = write_trained(tmp_path, "tailored")
+
+    def refuse(*_):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(sensitivity, "mean_loss", refuse)
+    # Nor are the data wanted yet.
+    (tmp_path / "text").unlink()
+    assert search(experiment, tmp_path / "mixed.yaml", "--budget", "0.001") == 1
+    said = capsys.readouterr().err
+    assert "--budget 0.001: " in said and "allow more (--budget) or fewer bits (--widths)" in said
+    least = float(said.split("all weights are ")[1].split()[0])
+    assert search(experiment, tmp_path / "mixed.yaml", "--budget", str(0.99 * least)) == 1
+    assert not (tmp_path / "mixed.losses.json").exists()
+
+
+def test_losses_that_are_none_are_refused(tmp_path, capsys):
+    experiment = write_trained(tmp_path, "tailored")
+    for broken in ("{", "[]", '[{"of": 1}, 2]', '["of"]'):
+        (tmp_path / "mixed.losses.json").write_text(broken)
+        assert search(experiment, tmp_path / "mixed.yaml") == 1
+        assert f"{tmp_path}/mixed.losses.json" in capsys.readouterr().err
+
+
+def test_a_configuration_without_data_is_refused_by_name(tmp_path, capsys):
+    experiment = write_trained(tmp_path, "tailored")
+    config = experiment / "config.yaml"
+    options = yaml.safe_load(config.read_text(encoding="utf-8"))
+    options["train_data_path_and_name_and_type"] = []
+    config.write_text(yaml.safe_dump(options), encoding="utf-8")
+    assert search(experiment, tmp_path / "mixed.yaml") == 1
+    said = capsys.readouterr().err
+    assert f"{experiment}/config.yaml names no training data" in said and "dataset: train" in said
+
+
 def test_what_is_missing_is_named(tmp_path, capsys):
     experiment = write_trained(tmp_path, "tailored")
-    assert search(experiment, tmp_path / "mixed.yaml", "--budget", "0.001") == 1
-    assert "--budget" in capsys.readouterr().err
     (tmp_path / "text").unlink()
     assert search(experiment, tmp_path / "mixed.yaml") == 1
     assert f"{tmp_path}/text: no such file" in capsys.readouterr().err

@@ -15,7 +15,9 @@ from espnet_quant4.report.espnet_log import EpochResults, epoch_results
 from espnet_quant4.report.experiment.error import ReportError
 
 _EPOCH = re.compile(r"(\d+)epoch\.pth")
-_OLDER_LOG = re.compile(r"train\.(\d+)\.log")
+_OLDER_LOG = re.compile(r"train(\.?)(\d+)\.log")
+# ESPnet3's last line of an alignment.
+_COUNTS = re.compile(r"^\w+: [\d.]+ \(((?:\w+=\d+(?:, )?)+)\)$", re.MULTILINE)
 # The line of totals of sclite's table and of ours: sentences, words, then six percentages.
 _TOTAL = re.compile(r"\|\s*Sum/Avg\s*\|\s*(\d+)\s+(\d+)\s*\|((?:\s*[\d.]+|\s*nan){6})\s*\|")
 
@@ -113,14 +115,16 @@ def epoch_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def training_curve(folder: Path) -> list[EpochResults]:
-    """Return the results of all epochs in ``train.log`` and the older ``train.1.log``, ...."""
-    older = [
-        (int(match[1]), path)
-        for path in folder.glob("train.*.log")
-        if (match := _OLDER_LOG.fullmatch(path.name))
-    ]
-    # The job runner renames a log to the next number: the highest is the oldest.
-    logs = [path for _, path in sorted(older, reverse=True)]
+    """Return the results of all epochs in ``train.log`` and the older logs beside it.
+
+    The job runner renames a log to ``train.1.log`` and that one to ``train.2.log``, so the highest is
+    the oldest; ESPnet3 renames to the next free one of ``train1.log``, ``train2.log``, ....
+    """
+    older = []
+    for path in folder.glob("train*.log"):
+        if match := _OLDER_LOG.fullmatch(path.name):
+            older.append((-int(match[2]) if match[1] else int(match[2]), path))
+    logs = [path for _, path in sorted(older)]
     if (folder / "train.log").is_file():
         logs.append(folder / "train.log")
     return epoch_results(_lines(logs))
@@ -136,22 +140,46 @@ def error_rates(folder: Path) -> list[dict[str, str]]:
     """Return a row for each decoded part: folder, sentences, words and rates in percent as scored.
 
     Reads the line of totals of ``score_wer/result.txt`` and ``score_cer/result.txt`` in the folders of
-    decodings, as ``sclite`` and `espnet_quant4.report.scoring` write it.
+    decodings, as ``sclite`` and `espnet_quant4.report.scoring` write it, and the counts at the end of
+    ``wer_alignment`` and ``cer_alignment``, which ESPnet3 writes.
     """
     rows = []
     for result in sorted(folder.rglob("score_wer/result.txt")):
-        words = _totals(result)
-        if words is None:
-            continue
         characters = _totals(result.parent.with_name("score_cer") / "result.txt")
-        rows.append(
-            {
-                "part": str(result.parent.parent.relative_to(folder)),
-                **words,
-                "cer": "" if characters is None else characters["error"],
-            }
-        )
-    return rows
+        rows.append((result.parent.parent, _totals(result), characters))
+    for result in sorted(folder.rglob("wer_alignment")):
+        rows.append((result.parent, _counts(result), _counts(result.with_name("cer_alignment"))))
+    return [
+        {
+            "part": str(part.relative_to(folder)),
+            **words,
+            "cer": "" if characters is None else characters["error"],
+        }
+        for part, words, characters in rows
+        if words is not None
+    ]
+
+
+def _counts(path: Path) -> dict[str, str] | None:
+    """Return what `_totals` does, of an alignment of ESPnet3, which does not count wrong sentences."""
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = _COUNTS.findall(text)
+    if not found:
+        return None
+    counts = {k: int(v) for k, v in (pair.split("=") for pair in found[-1].split(", "))}
+    errors = {name: counts.get(name, 0) for name in ("substitutions", "deletions", "insertions")}
+    words = counts.get("hits", 0) + errors["substitutions"] + errors["deletions"]
+    if words == 0:
+        return None
+    shares = {"correct": counts.get("hits", 0), **errors, "error": sum(errors.values())}
+    return {
+        "sentences": str(text.count("=== SENTENCE ")),
+        "words": str(words),
+        **{name: f"{100 * count / words:.1f}" for name, count in shares.items()},
+        "sentence_error": "",
+    }
 
 
 def _totals(path: Path) -> dict[str, str] | None:

@@ -59,7 +59,8 @@ def write_report(
         ReportError: where something is missing; says what to do.
     """
     require_matplotlib()
-    missing = validation.missing_files(data or [])
+    given = None if data is None else validation.Files(tuple(tuple(entry) for entry in data))
+    missing = [] if given is None else given.missing()
     if missing:
         raise ReportError(
             f"--data_path_and_name_and_type: {', '.join(missing)}: no such file from {Path.cwd()}"
@@ -74,7 +75,7 @@ def write_report(
     if any(isinstance(module, Quantizer) for module in built.modules()):
         quantized = list(quantized_weights(built))
         measures = [measure_weight(*entry) for entry in with_progress(quantized, "weights")]
-        activations, note = _activations(built, args, task, data, batches)
+        activations, note = _activations(built, args, task, given, batches)
         # Last, for it changes the model.
         clips = clips_by_epoch(built, experiment)
         parts += sections.quantized_tensors([*measures, *activations], clips, note, pictures)
@@ -93,7 +94,7 @@ def _activations(
     model: torch.nn.Module,
     args: Namespace,
     task: Any,
-    data: Sequence[Sequence[str]] | None,
+    data: validation.Data | None,
     batches: int,
 ) -> tuple[list[TensorMeasures], str]:
     """Return the measures of inputs and hidden states, and what the page says of them."""
@@ -101,10 +102,9 @@ def _activations(
         return [], "No activation has a quantizer."
     if batches == 0:
         return [], "Only weights: --batches 0."
-    named = getattr(args, "valid_data_path_and_name_and_type", None) or []
-    chosen = data or named
-    missing = validation.missing_files(chosen)
-    if missing or not chosen:
+    chosen = data or validation.data_of(args, "valid")
+    missing = [] if chosen is None else chosen.missing()
+    if missing or chosen is None:
         gone = f"{', '.join(missing)} is not there" if missing else "config.yaml names none"
         return [], (
             f"Only weights: activations are measured on the validation data, and {gone}. Run the "
@@ -132,7 +132,7 @@ def _activations(
                 )
     found = [measure.result() for measure in measures.values()]
     seen = [entry for entry in found if entry.values]
-    note = f"Activations of {utterances} utterances of {', '.join(path for path, _, _ in chosen)}."
+    note = f"Activations of {utterances} utterances of {', '.join(chosen.names)}."
     if len(seen) < len(found):
         unseen = ", ".join(entry.name for entry in found if not entry.values)
         note += f" Nothing passed through {unseen}."

@@ -91,7 +91,10 @@ def training(experiment: Path) -> Section:
     """Draw losses and learning rate by epoch."""
     epochs = folder.training_curve(experiment)
     if not epochs:
-        text = "No finished epoch: there is no train.log in the folder, or none stands in it."
+        there = any(experiment.glob("train*.log"))
+        text = "No finished epoch: " + (
+            "none stands in train.log." if there else "there is no train.log in the folder."
+        )
         return Section("Training", [paragraph(text, "note")])
     last = epochs[-1]
     text = f"Epoch {last.epoch}: train loss {last.train_loss:g}, valid loss {last.valid_loss:g}."
