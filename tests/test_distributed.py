@@ -11,24 +11,15 @@ import torch
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.trainer import Trainer
 from hybrid.small_hybrid import training_options, write_corpus
+from small_asr import asr_options, write_asr_corpus
 
 from espnet_quant4.hybrid.task import HybridTask
 
 pytestmark = pytest.mark.slow
 
 RANKS = 2
-TOKENS = ["<blank>", "<unk>", "<space>", "a", "b", "<sos/eos>"]
 # A scheme whose clips are learned or constant, and one whose clips are running maxima.
 CASES = [(task, scheme) for task in ("asr", "hybrid") for scheme in ("tailored", "naive")]
-# What changes in the small hybrid's configuration for a transducer.
-TRANSDUCER = {
-    "preencoder": "frame_context",
-    "preencoder_conf": {"input_size": 10, "deltas": 1},
-    "decoder": "quant_transducer",
-    "decoder_conf": {"hidden_size": 10, "embed_size": 4},
-    "joint_net_conf": {"joint_space_size": 8, "joint_operation": "multiply"},
-    "model": "quant_espnet",
-}
 
 
 class RecordingTrainer(Trainer):
@@ -64,24 +55,13 @@ class RecordedHybridTask(HybridTask):
 
 def training_command(task, scheme, folder):
     """Write a corpus of 8 utterances; return the options of a training, but for the rank."""
-    settings = {"model_conf": {"scheme": scheme}, "batch_size": 4, "max_epoch": 2}
+    settings = {"batch_size": 4, "max_epoch": 2}
     if task == "asr":
-        settings |= TRANSDUCER
-        settings["model_conf"] |= {"ctc_weight": 0.0, "report_cer": False, "report_wer": False}
-    corpus = write_corpus(folder, **settings)
-    options = training_options(corpus, folder / "exp")
-    if task == "asr":
-        (folder / "tokens.txt").write_text("".join(f"{token}\n" for token in TOKENS))
-        texts = (f"utt{number} {'ab ba aab'[number:]}\n" for number in range(8))
-        (folder / "text").write_text("".join(texts))
-        options = [o.replace("pdf_ids,pdf_ids,text_int", "text,text,text") for o in options]
-        place = options.index("--num_pdfs")
-        options[place : place + 2] = [
-            "--token_type",
-            "char",
-            "--token_list",
-            f"{folder}/tokens.txt",
-        ]
+        corpus = write_asr_corpus(folder, scheme, **settings)
+        options = asr_options(corpus, folder / "exp")
+    else:
+        corpus = write_corpus(folder, model_conf={"scheme": scheme}, **settings)
+        options = training_options(corpus, folder / "exp")
     options += ["--dist_backend", "gloo", "--dist_init_method", f"file://{folder}/rendezvous"]
     return [*options, "--dist_world_size", str(RANKS), "--multiprocessing_distributed", "false"]
 

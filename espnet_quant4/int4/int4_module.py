@@ -44,13 +44,13 @@ class Int4Module(torch.nn.Module):
             "groups": quantizer.groups,
         }
         self.register_buffer(name, pack(quantizer.codes(weight), quantizer.bits))
-        scale = quantizer.clip(weight).detach().cpu() / quantizer.max_code
+        scale = quantizer.clip(weight).detach().float().cpu() / quantizer.max_code
         self.register_buffer(f"{name}_scale", scale.contiguous())
 
     def add_activation(self, name: str, quantizer: Quantizer) -> None:
         """Add the clip of an activation under the name ``NAME_clip``."""
         self.descriptions[f"{name}_clip"] = {"role": "activation", "bits": quantizer.bits}
-        self.register_buffer(f"{name}_clip", quantizer.clip().detach().cpu().clone())
+        self.register_buffer(f"{name}_clip", quantizer.clip().detach().float().cpu().clone())
 
     def add_empty(self, descriptions: Mapping[str, Description]) -> None:
         """Add the described tensors without content, for ``load_state_dict(..., assign=True)``."""

@@ -18,6 +18,8 @@ from espnet_quant4.nn.quantized_module import CONVERTED, QuantizedModule, change
 
 SWITCH = "ESPNET_QUANT4_INFERENCE"
 INFERENCES = ("int4", "emulated")
+# Parameters and clips; `calibrated` of a quantizer.
+OF_FLOAT32_MODELS = (torch.float32, torch.int64)
 
 
 def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
@@ -43,8 +45,8 @@ def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
 def run_int4(module: QuantizedModule, *args: Any, **kwargs: Any) -> Any:
     """Compute a module's result on codes; NotImplemented where it has to be emulated.
 
-    That is so off the CPU, while calibrating, without the C++ kernels, and where something is in
-    float.
+    That is so off the CPU, while calibrating, without the C++ kernels, where something is in float,
+    and in a model of another precision than float32, which is to give results of its own.
     """
     converted = _converted(module)
     return NotImplemented if converted is None else converted(*args, **kwargs)
@@ -75,4 +77,5 @@ def _state_of(module: QuantizedModule) -> tuple[Any, ...] | None:
         tensors.extend(own["_buffers"].values())
         parts.extend(own["_modules"].values())
     present = [tensor for tensor in tensors if tensor is not None]
-    return change_key(present) if all(tensor.is_cpu for tensor in present) else None
+    suits = all(tensor.is_cpu and tensor.dtype in OF_FLOAT32_MODELS for tensor in present)
+    return change_key(present) if suits else None

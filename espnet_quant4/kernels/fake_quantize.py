@@ -130,7 +130,7 @@ class _FakeQuantize(torch.autograd.Function):
             scales = clips / max_code
         else:
             # A number is divided in double precision, as in the definition.
-            clips, scales = torch.tensor([clip]), torch.tensor([clip / max_code])
+            clips, scales = (torch.tensor([v], dtype=x.dtype) for v in (clip, clip / max_code))
         rounded = torch.empty_like(x)
         _, is_inside = _round(x, clips, scales, max_code, rounded, None)
         # Where the clip cuts off nothing, as with what a tanh gives, there is nothing to mask.

@@ -17,10 +17,10 @@ Cell = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def round_to_codes(x: torch.Tensor, clip: torch.Tensor | float, max_code: int) -> torch.Tensor:
-    """Return ``round_half_even(clamp(x, -clip, clip) / scale)`` in float32, NaN staying NaN.
+    """Return ``round_half_even(clamp(x, -clip, clip) / scale)`` in the dtype of ``x``, NaN staying NaN.
 
     Args:
-        x: any shape, float32.
+        x: any shape, float32 or float64.
         clip: broadcastable to ``x``, above 0.
         max_code: largest code, ``2^(bits-1) - 1``.
     """

@@ -91,7 +91,8 @@ def hidden_form(quantizers: Sequence[Quantizer | None], like: torch.Tensor) -> H
         if form is None:
             return None
         clip, rule = form
-        clips.append(clip if isinstance(clip, torch.Tensor) else torch.tensor([clip]))
+        is_number = not isinstance(clip, torch.Tensor)
+        clips.append(torch.tensor([clip], dtype=torch.float32) if is_number else clip)
         max_codes.append(1 if quantizer is None else quantizer.max_code)
         rules.append(rule)
     return HiddenForm(torch.cat(clips), tuple(max_codes), tuple(rules))

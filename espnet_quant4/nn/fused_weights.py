@@ -49,7 +49,9 @@ def fuse_weights(
         quantized = [quantize_weight(q, w) for q, w in zip(quantizers, weights, strict=True)]
         return FusedWeight(torch.stack(quantized), None)
     clips = [
-        clip.flatten() if isinstance(clip, torch.Tensor) else torch.tensor([clip])
+        clip.flatten()
+        if isinstance(clip, torch.Tensor)
+        else torch.tensor([clip], dtype=torch.float32)
         for clip, _ in (form for form in forms if form is not None)
     ]
     max_code = first.max_code

@@ -23,11 +23,13 @@ from espnet_quant4.nn.quantized_module import (
     Specification,
     build_quantizer,
     get_quantizer,
+    in_dtype_of,
     prepare_activation,
     quantize_activation,
     quantize_weight,
 )
 from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.quantizers.base import widened
 
 States = tuple[torch.Tensor, torch.Tensor]
 
@@ -188,14 +190,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         directions = 2 if self.bidirectional else 1
         has_states = hx is not None
         if hx is None:
-            zeros = x.new_zeros(
-                self.num_layers * directions,
-                batch,
-                self.hidden_size,
-                # Under autocast the input may be narrow; states never are.
-                dtype=torch.promote_types(x.dtype, torch.float32),
-            )
-            hidden, cell = zeros, zeros
+            zeros = x.new_zeros(self.num_layers * directions, batch, self.hidden_size)
+            # Under autocast the input may be narrow; states never are.
+            hidden = cell = in_dtype_of(x, widened(zeros))
         else:
             hidden, cell = (state.unsqueeze(1) if single else state for state in hx)
             as_given = x.transpose(0, 1) if self.batch_first else x
@@ -281,6 +278,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             input_gates.append(reverse_in_time(gates, lengths) if is_backward(name) else gates)
         weight_hh = torch.stack([weight_hh for _, weight_hh, *_ in weights])
         arguments = (torch.stack(input_gates, dim=1), weight_hh, *states)
+        if not torch.is_autocast_enabled(x.device.type):
+            # In half precision a cell that adds up many small steps would stand still.
+            arguments = tuple(widened(tensor) for tensor in arguments)
         self._prepare_hidden(quantizers, arguments, valid)
         outputs, codes, cells = lstm_recurrence_for_training(
             *arguments, _quantize_hidden(quantizers)
@@ -295,9 +295,9 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
             at = (lengths - 1, slice(None), torch.arange(batch, device=x.device))
             states = (outputs[at].transpose(0, 1), cells[at].transpose(0, 1))
         return (
-            join_directions(outputs.unbind(1), lengths),
-            join_directions(codes.unbind(1), lengths),
-            states,
+            in_dtype_of(x, join_directions(outputs.unbind(1), lengths)),
+            in_dtype_of(x, join_directions(codes.unbind(1), lengths)),
+            (in_dtype_of(x, states[0]), in_dtype_of(x, states[1])),
         )
 
     def _parameters_of(self, name: str) -> list[torch.Tensor]:

@@ -121,8 +121,19 @@ def change_key(tensors: Iterable[torch.Tensor]) -> tuple[Any, ...] | None:
     return tuple(key)
 
 
+def in_dtype_of(original: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """Return what was computed in float32 or wider in the dtype of what it came from.
+
+    So a model that was converted to another precision stays in it, as ``torch.nn`` layers do. Under
+    autocast float32 stays: each product says itself what precision it wants.
+    """
+    if result.dtype == original.dtype or torch.is_autocast_enabled(original.device.type):
+        return result
+    return result.to(original.dtype)
+
+
 def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.Tensor:
-    """Fake-quantize a weight in float32, whatever autocast says.
+    """Fake-quantize a weight in float32 or wider, whatever autocast says; see `in_dtype_of`.
 
     In evaluation without gradients the result is kept until the weight or the clip changes: a
     transducer's prediction network is called for every token of every hypothesis.
@@ -130,13 +141,13 @@ def quantize_weight(quantizer: Quantizer | None, weight: torch.Tensor) -> torch.
     if quantizer is None:
         return weight
     if quantizer.training or quantizer.calibrating or torch.is_grad_enabled():
-        return quantizer.quantize(weight)
+        return in_dtype_of(weight, quantizer.quantize(weight))
     key = change_key((weight, quantizer.clip_value))
     if key is None:
-        return quantizer.quantize(weight)
+        return in_dtype_of(weight, quantizer.quantize(weight))
     kept: tuple[Any, torch.Tensor] | None = quantizer.__dict__.get("_kept_weight")
     if kept is None or kept[0] != key:
-        kept = (key, quantizer.quantize(weight))
+        kept = (key, in_dtype_of(weight, quantizer.quantize(weight)))
         quantizer.__dict__["_kept_weight"] = kept
     return kept[1]
 
@@ -175,8 +186,8 @@ def prepare_activation(
 def quantize_activation(
     quantizer: Quantizer | None, x: torch.Tensor, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Fake-quantize an activation ``(..., F)``; see `prepare_activation`."""
+    """Fake-quantize an activation ``(..., F)``; see `prepare_activation` and `in_dtype_of`."""
     if quantizer is None:
         return x
     prepare_activation(quantizer, x, valid)
-    return quantizer.quantize(x)
+    return in_dtype_of(x, quantizer.quantize(x))

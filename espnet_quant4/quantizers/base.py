@@ -95,11 +95,15 @@ class Quantizer(torch.nn.Module):
     # ---- the clip ---------------------------------------------------------------------------
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the clip ``(groups,)`` of a weight seen as ``(groups, elements)`` float32."""
+        """Return the clip ``(groups,)`` of a weight seen as ``(groups, elements)``.
+
+        Args:
+            weight: float32, or float64 in a model of double precision.
+        """
         raise NotImplementedError
 
     def clip(self, x: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the clip ``(groups,)`` float32, above 0.
+        """Return the clip ``(groups,)``, above 0: float32, or float64 in a model of double precision.
 
         Args:
             x: the weight, which those need that compute their clip from it. A learned clip that was
@@ -111,20 +115,19 @@ class Quantizer(torch.nn.Module):
                     f"{type(self).__name__}.clip() computes the clip from the weight: pass it"
                 )
             if x.numel() == 0:
-                return torch.full((self.groups,), SMALLEST_CLIP, device=x.device)
+                return widened(x.detach()).new_full((self.groups,), SMALLEST_CLIP)
             with torch.no_grad():
-                clip = self.weight_clip(x.detach().float().reshape(self.groups, -1))
+                clip = self.weight_clip(widened(x.detach()).reshape(self.groups, -1))
             return clip.clamp_min(SMALLEST_CLIP)
         if x is not None:
             self._set_clip_of_weight(x)
-        # In float32 also in a model that was converted to half precision.
-        return self.clip_value.float().clamp_min(SMALLEST_CLIP)
+        return widened(self.clip_value).clamp_min(SMALLEST_CLIP)
 
     def _set_clip_of_weight(self, x: torch.Tensor) -> None:
         """Set a clip that was not set yet from the weight, which is all the data that it needs."""
         if self.role == "weight" and not self.is_calibrated:
             histogram = Histogram(self.groups)
-            histogram.add(x.detach().float().abs().reshape(self.groups, -1))
+            histogram.add(x.detach().abs().reshape(self.groups, -1))
             self.set_clip_from(histogram)
 
     def scale(self, x: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,7 +158,7 @@ class Quantizer(torch.nn.Module):
         elif self.role == "activation":
             if self._histogram is None:
                 self._histogram = Histogram(1)
-            self._histogram.add(x.detach().float().abs().reshape(1, -1))
+            self._histogram.add(x.detach().abs().reshape(1, -1))
 
     def update(self, x: torch.Tensor) -> None:
         """Follow the data of a training step; most quantizers do not."""
@@ -181,7 +184,7 @@ class Quantizer(torch.nn.Module):
         """Return the clip as it enters the rounding of ``x``, with the gradient that it learns by.
 
         Args:
-            x: what is to be quantized, float32.
+            x: what is to be quantized, float32 or float64.
 
         Returns:
             A number, or a tensor that broadcasts against ``x``.
@@ -189,7 +192,7 @@ class Quantizer(torch.nn.Module):
         return self.spread(self.clip(x), x)
 
     def fake_quantize(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x`` float32 on the grid, with this family's gradients."""
+        """Return ``x``, float32 or float64, on the grid, with this family's gradients."""
         return fake_quantize(x, self.clip_for(x), self.max_code, self.gradient_rule)
 
     def fused_form(self, x: torch.Tensor) -> tuple[torch.Tensor | float, GradientRule] | None:
@@ -213,14 +216,17 @@ class Quantizer(torch.nn.Module):
         return self.clip_for(x), self.gradient_rule
 
     def quantize(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x`` rounded to the grid by the clip as it stands, in float32.
+        """Return ``x`` rounded to the grid by the clip as it stands.
+
+        In float32, also for half precision and under autocast; float64 stays float64. The layers of
+        `espnet_quant4.nn` take the result back to the precision of a model that was converted.
 
         While calibrating, ``x`` is returned as it is.
         """
         if self.calibrating:
             return x
         self._set_clip_of_weight(x)
-        return self.fake_quantize(x.float())
+        return self.fake_quantize(widened(x))
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """Return the codes of ``x``, int8, each in ``-max_code .. max_code``.
@@ -229,7 +235,7 @@ class Quantizer(torch.nn.Module):
             ValueError: for NaN, which has no code.
         """
         with torch.no_grad():
-            codes = round_to_codes(x.float(), self.spread(self.clip(x), x), self.max_code)
+            codes = round_to_codes(widened(x), self.spread(self.clip(x), x), self.max_code)
             if bool(codes.isnan().any()):
                 raise ValueError(
                     f"{type(self).__name__}.codes(): {int(codes.isnan().sum())} of {codes.numel()} "
@@ -271,6 +277,14 @@ class Quantizer(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, groups={self.groups}, role={self.role}"
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float32 where it is narrower; float32 and float64 stay as they are.
+
+    A scale in half precision would move codes, and its range is soon left.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def check(is_valid: bool, name: str, value: Any, choices: str) -> None:

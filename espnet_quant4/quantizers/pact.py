@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
-from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer
+from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer, widened
 from espnet_quant4.quantizers.registry import register
 
 
@@ -22,7 +22,7 @@ class FlooredClip(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, clip: torch.Tensor) -> torch.Tensor:
-        return clip.float().clamp_min(SMALLEST_CLIP)
+        return widened(clip).clamp_min(SMALLEST_CLIP)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:

@@ -96,7 +96,7 @@ def fake_quantize(
     """Return ``x`` on the grid, with the gradient of a rule.
 
     Args:
-        x: any shape, float32.
+        x: any shape, float32 or float64.
         clip: a number or a tensor that broadcasts against ``x``, above 0; a tensor for learned clips.
         max_code: largest code, ``2^(bits-1) - 1``.
         rule: any but ``NONE``.

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
-from espnet_quant4.quantizers.base import Quantizer, check_number
+from espnet_quant4.quantizers.base import Quantizer, check_number, widened
 from espnet_quant4.quantizers.clip_search import Histogram
 from espnet_quant4.quantizers.registry import register
 
@@ -72,7 +72,7 @@ class MaxQuantizer(StatisticQuantizer):
         return weight.abs().amax(dim=1)
 
     def update(self, x: torch.Tensor) -> None:
-        magnitudes = x.detach().float().abs()
+        magnitudes = widened(x.detach()).abs()
         largest = magnitudes.new_zeros(1)
         if magnitudes.numel():
             largest += magnitudes.masked_fill(~magnitudes.isfinite(), 0.0).amax()

@@ -70,3 +70,12 @@ class QuantTransducerDecoder(TransducerDecoder):
         )
         if scheme is not None:
             apply_scheme(self, scheme)
+
+    def init_state(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return states of zeros, each ``(layers, B, D_dec)``, in the dtype of the parameters.
+
+        ESPnet's are float32 whatever the model is.
+        """
+        hidden, cell = super().init_state(batch_size)
+        dtype = next((p.dtype for p in self.parameters()), hidden.dtype)
+        return hidden.to(dtype), cell.to(dtype)

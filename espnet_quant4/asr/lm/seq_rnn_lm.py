@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from espnet2.lm.seq_rnn_lm import SequentialRNNLM
 from typeguard import typechecked
 
@@ -63,3 +64,12 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         if scheme is not None:
             apply_scheme(self, scheme)
         use_int4(self, inference)
+
+    def zero_state(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return states of zeros, each ``(layers, cells)``, in the dtype of the parameters.
+
+        ESPnet's are float32 whatever the model is, and know LSTMs by their class.
+        """
+        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+        zeros = torch.zeros(self.nlayers, self.nhid, dtype=dtype)
+        return zeros, zeros.clone()

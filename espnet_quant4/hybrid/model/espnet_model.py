@@ -18,6 +18,7 @@ from espnet_quant4.hybrid.model.criterion import HybridCriterion
 from espnet_quant4.hybrid.model.frame_targets import frame_targets
 from espnet_quant4.int4 import use_int4
 from espnet_quant4.nn import QuantLinear
+from espnet_quant4.quantizers.base import widened
 from espnet_quant4.scheme import apply_scheme
 
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
@@ -184,11 +185,13 @@ class ESPnetHybridModel(AbsESPnetModel):
         return {"feats": feats, "feats_lengths": feats_lengths}
 
     def classify(self, encoded: torch.Tensor) -> torch.Tensor:
-        """Map encoder states ``(..., D)`` to logits ``(..., frames_per_step, num_pdfs)`` float32."""
+        """Map encoder states ``(..., D)`` to logits ``(..., frames_per_step, num_pdfs)``.
+
+        In float32; in float64 where the model is."""
         if self.bottleneck is not None:
             encoded = self.activation(self.bottleneck(encoded))
         logits: torch.Tensor = self.output(encoded)
-        return logits.float().unflatten(-1, (self.frames_per_step, self.num_pdfs))
+        return widened(logits).unflatten(-1, (self.frames_per_step, self.num_pdfs))
 
     def log_posteriors(
         self, speech: torch.Tensor, speech_lengths: torch.Tensor, repeat_frames: bool = True
