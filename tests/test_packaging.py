@@ -19,7 +19,8 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from interpreter import PTH, REPOSITORY, Interpreter
+from interpreter import PTH, Interpreter
+from tracked import copy_tracked, tracked_files
 
 import espnet_quant4
 from espnet_quant4.kernels.build import LIBRARY as LIBRARY_NAME
@@ -31,6 +32,18 @@ from setuptools import build_meta
 print(getattr(build_meta, sys.argv[1])(sys.argv[2]))
 """
 
+
+LEFT_BEHIND = (
+    "egs/an4/asr1/exp/asr_fp32/train.log",
+    "egs/an4/hybrid1/data/train/text",
+    "egs/swbd/asr1/asr.sh",
+    "egs/swbd/asr1/utils/run.pl",
+    "egs/swbd/asr1/conf/queue.conf",
+    "tests/__pycache__/test_hook.cpython-312.pyc",
+    "espnet_quant4/kernels/libother.so",
+    "exp/demo/results.json",
+    ".venv/pyvenv.cfg",
+)
 
 LIBRARY = f"espnet_quant4/kernels/{LIBRARY_NAME}"
 
@@ -49,20 +62,13 @@ def build(kind: str, source: Path, out: Path, compiler: str | None = None) -> Pa
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is built from, for building leaves files behind."""
-    folder = tmp_path_factory.mktemp("source") / "espnet_quant4"
-    folder.mkdir()
-    for name in ("setup.py", "setup.cfg", "pyproject.toml", "LICENSE", PTH.name):
-        shutil.copy(REPOSITORY / name, folder)
-    if (REPOSITORY / "README.md").exists():
-        shutil.copy(REPOSITORY / "README.md", folder)
-    shutil.copytree(
-        REPOSITORY / "espnet_quant4",
-        folder / "espnet_quant4",
-        ignore=shutil.ignore_patterns("__pycache__", "*.so"),
-    )
-    # What lies beside the package must not get in.
-    (folder / "tests").mkdir()
+    folder = copy_tracked(tmp_path_factory.mktemp("source") / "espnet_quant4", ".")
+    # A package that lies beside ours must not get into the wheel.
     (folder / "tests" / "__init__.py").write_text("")
+    # Nor what runs and builds leave behind into the source archive.
+    for name in LEFT_BEHIND:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
     return folder
 
 
@@ -149,6 +155,20 @@ def test_wheel_from_the_source_archive_is_the_same(
     assert files(build("wheel", unpacked, tmp_path / "out")) == files(wheel)
 
 
+def test_source_archive_holds_the_repository(sdist: Path, source: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        held = {
+            name.partition("/")[2]
+            for name in archive.getnames()
+            if not archive.getmember(name).isdir()
+        }
+    linked = {f"conf/scheme/{path.name}" for path in (source / "conf/scheme").iterdir()}
+    tracked = {str(path) for path in tracked_files(".")} - {"conf/scheme"}
+    made = {name for name in held if name.startswith("espnet_quant4.egg-info/")}
+    assert held - made == tracked | linked | {"PKG-INFO", "tests/__init__.py"}
+    assert not held & set(LEFT_BEHIND)
+
+
 def test_editable_wheel_has_the_pth(source: Path, tmp_path: Path) -> None:
     built = build("editable", source, tmp_path)
     assert PTH.name in files(built)
@@ -185,6 +205,12 @@ def test_metadata(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert {"k2", "report", "test"} <= set(metadata.get_all("Provides-Extra", []))
     assert "Apache-2.0" in (metadata["License-Expression"] or metadata["License"])
+    classifiers = set(metadata.get_all("Classifier"))
+    assert "License :: OSI Approved :: Apache Software License" in classifiers
+    for minor in (10, 11, 12, 13):
+        assert f"Programming Language :: Python :: 3.{minor}" in classifiers
+    assert metadata["Author"] == "espnet_quant4 developers"
+    assert metadata.get_all("Project-URL") == ["Paper, https://arxiv.org/abs/2108.12074"]
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ if "${install[@]}" uv && "$venv/bin/uv" --version > /dev/null 2>&1; then
 else
     say "uv cannot be had; pip does the same, more slowly"
 fi
-extras=test,report,hybrid,swbd
+extras=test,report,train,hybrid,swbd
 [ "$espnet" = 202511 ] || extras+=,esp3    # which that ESPnet lacks
 "${install[@]}" "${packages[@]}" -e "$root[$extras]"
 # Only its quantizers are used, as an oracle in tests; what it depends on would replace numpy.

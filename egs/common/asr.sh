@@ -9,7 +9,7 @@ stage=1                # first stage to run
 stop_stage=13          # last stage to run
 ngpu=0                 # number of GPUs
 nj=2                   # parallel decoding jobs
-train_jobs=1           # quantized systems trained at the same time
+train_jobs=1           # quantized systems trained at the same time, on CPUs (--ngpu 0); not with ESPNET_ROOT
 python=python3         # python command, may be of several words
 dumpdir=dump           # formatted data
 expdir=exp             # experiments
@@ -72,8 +72,13 @@ one_of speed_perturb_by soxr asr.sh
 one_of dry_run true false
 one_of qat true false scratch
 feats_options global_mvn
+check_jobs
 if [ "$qat" != true ] && [ -n "${ESPNET_ROOT:-}" ]; then
     echo "run.sh: --qat $qat is not for ESPnet's asr.sh; unset ESPNET_ROOT" >&2
+    exit 2
+fi
+if [ "$train_jobs" -gt 1 ] && [ -n "${ESPNET_ROOT:-}" ]; then
+    echo "run.sh: --train_jobs $train_jobs is not for ESPnet's asr.sh; --train_jobs 1, or unset ESPNET_ROOT" >&2
     exit 2
 fi
 if [ "$feats_type" = fbank ] && [ -n "${ESPNET_ROOT:-}" ]; then
@@ -85,6 +90,7 @@ fi
 if [ -n "${ESPNET_ROOT:-}" ]; then "$common/setup_espnet.sh" .; fi
 . ./path.sh
 . ./cmd.sh
+check_python
 token_list=$datadir/token_list/char/tokens.txt
 stats=$expdir/asr_stats_raw_char
 results=${results:-$expdir/results.json}

@@ -39,6 +39,43 @@ one_of() {
     exit 2
 }
 
+# Refuses options that are no whole numbers: whole_numbers NAME...
+whole_numbers() {
+    local NAME
+    for NAME in "$@"; do
+        [[ ${!NAME} =~ ^[0-9]+$ ]] && continue
+        echo "run.sh: --$NAME ${!NAME}; valid: a whole number" >&2
+        exit 2
+    done
+}
+
+# Checks the options that say how many: jobs side by side are for CPUs, since on GPUs ESPnet's launcher
+# starts one training, with all the GPUs that were asked for.
+check_jobs() {
+    whole_numbers stage stop_stage ngpu nj train_jobs num_nodes
+    [ "$train_jobs" -gt 1 ] && [ "$ngpu" -gt 0 ] || return 0
+    echo "run.sh: --train_jobs $train_jobs with --ngpu $ngpu: systems are trained side by side on CPUs only," \
+        "and on GPUs one after the other; valid: --train_jobs 1, or --ngpu 0" >&2
+    exit 2
+}
+
+# Refuses a Python that lacks the plugin or, where more than commands is wanted of it, ESPnet.
+check_python() {
+    local wanted="espnet_quant4 espnet2" missing
+    # What else is missing a dry run lists.
+    [ "$dry_run" = false ] || wanted=espnet_quant4
+    # shellcheck disable=SC2086
+    missing=$($python -c '
+import importlib.util, sys
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))' $wanted) ||
+        missing="no Python that runs"
+    [ -n "$missing" ] || return 0
+    echo "run.sh: --python $python is $(type -P "${python%% *}" || echo "no program")," \
+        "which lacks: $missing. Name the Python of the environment in which espnet_quant4 is" \
+        "installed: --python /path/to/environment/bin/python" >&2
+    exit 2
+}
+
 # A dry run shows its commands and changes nothing.
 dry_run=${dry_run:-false}
 
@@ -76,8 +113,8 @@ train_job() {
     fi
 }
 
-# Runs a command for each system, JOB standing for its name, train_jobs of them at a time. More than
-# one needs a runner that takes JOB=NAME,NAME. each_system "SYSTEM..." RUN LOG COMMAND..., where RUN is
+# Runs a command for each system, JOB standing for its name, train_jobs of them at a time, which
+# check_jobs allows on CPUs only. More than one needs a runner that takes JOB=NAME,NAME. each_system "SYSTEM..." RUN LOG COMMAND..., where RUN is
 # train_job, or logged for what needs no GPU.
 each_system() {
     local systems=$1 runner=$2 system

@@ -9,7 +9,7 @@ stage=1                # first stage to run
 stop_stage=13          # last stage to run
 ngpu=0                 # number of GPUs
 nj=2                   # parallel decoding jobs
-train_jobs=1           # quantized systems trained at the same time
+train_jobs=1           # quantized systems trained at the same time, on CPUs (--ngpu 0)
 python=python3         # python command, may be of several words
 dumpdir=dump           # formatted data
 expdir=exp             # experiments
@@ -100,6 +100,7 @@ one_of data_by prepare.py asr.sh
 one_of dry_run true false
 one_of qat true false scratch
 feats_options utterance_mvn
+check_jobs
 one_of realign true false
 one_of decode_gmm true false
 one_of word_times true false
@@ -131,6 +132,7 @@ esac
 if [ -n "${ESPNET_ROOT:-}" ]; then "$common/setup_espnet.sh" .; fi
 . ./path.sh
 . ./cmd.sh
+check_python
 train_set=train valid_set=dev
 lexicon=${lexicon:-$datadir/local/dict/lexicon.txt}
 lang=$datadir/lang

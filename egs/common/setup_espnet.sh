@@ -17,14 +17,24 @@ if [ -z "${ESPNET_ROOT:-}" ] || [ ! -f "$template/asr.sh" ]; then
 fi
 template=$(cd "$template" && pwd)
 for name in asr.sh scripts pyscripts utils steps; do
-    if [ -e "$folder/$name" ] && [ ! -L "$folder/$name" ]; then
-        echo "setup.sh: $folder/$name is there and no link; move it out of the way" >&2
+    target=$folder/$name
+    if [ -e "$target" ] && [ ! -L "$target" ]; then
+        # A copy of a recipe whose links were followed.
+        if diff -rq "$template/$name" "$target" > /dev/null 2>&1; then continue; fi
+        echo "setup.sh: $target is there, no link, and differs from $template/$name;" \
+            "move it out of the way" >&2
         exit 1
     fi
-    ln -sfn "$template/$name" "$folder/$name"
+    ln -sfn "$template/$name" "$target"
 done
-# The options of queue.pl, slurm.pl and pbs.pl, to be changed for one's own cluster.
+# The options of queue.pl, slurm.pl and pbs.pl, to be changed for one's own cluster: what is no link to a
+# checkout's is one's own.
 mkdir -p "$folder/conf"
 for name in queue.conf slurm.conf pbs.conf; do
-    if [ ! -e "$folder/conf/$name" ]; then ln -sfn "$template/conf/$name" "$folder/conf/$name"; fi
+    target=$folder/conf/$name
+    case $(readlink "$target" || true) in
+        */egs2/TEMPLATE/asr1/conf/"$name") ;;
+        *) if [ -e "$target" ]; then continue; fi ;;
+    esac
+    ln -sfn "$template/conf/$name" "$target"
 done

@@ -20,8 +20,7 @@ REQUIREMENTS = {
     ),
     "k2": (
         "k2",
-        "pip install 'espnet_quant4[k2]', or a wheel for the installed torch from the k2 project's "
-        "own pages",
+        "a wheel of k2 1.24 or newer for the installed torch, from the k2 project's own pages",
     ),
     "warprnnt": (
         "warprnnt_pytorch",

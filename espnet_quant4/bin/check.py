@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
+from espnet_quant4.extras import install_command
 from espnet_quant4.report.sctk import find_program
 
 #: Packages that every recipe needs.
@@ -37,11 +38,11 @@ SOURCES = {
     "hubscr.pl": "Debian: apt-get install sctk; or ESPnet's tools/installers/install_sctk.sh",
     "sph2pipe": "ESPnet's tools/installers/install_sph2pipe.sh",
     "espnet2": 'pip install "espnet>=202511"',
-    "lhotse": 'pip install "espnet_quant4[swbd]"',
-    "kaldi_hmm_gmm": 'pip install "espnet_quant4[hybrid]"',
-    "kaldi_decoder": 'pip install "espnet_quant4[hybrid]"',
-    "kaldi_native_fbank": 'pip install "espnet_quant4[hybrid]"',
-    "kaldifst": 'pip install "espnet_quant4[hybrid]"',
+    "lhotse": install_command("swbd"),
+    **dict.fromkeys(
+        ("kaldi_hmm_gmm", "kaldi_decoder", "kaldi_native_fbank", "kaldifst"),
+        install_command("hybrid"),
+    ),
 }
 
 

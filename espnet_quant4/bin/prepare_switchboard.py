@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_quant4.bin.command import run_command
+from espnet_quant4.extras import install_command
 
 if TYPE_CHECKING:
     from espnet_quant4.corpora.switchboard.findings import Findings
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CorpusError, ModuleNotFoundError) as error:
         message = str(error)
         if isinstance(error, ModuleNotFoundError):
-            message += '; install it with: pip install "espnet_quant4[swbd]"'
+            message += f"; install it with: {install_command('swbd')}"
         print(f"espnet-quant4 prepare-switchboard: {message}", file=sys.stderr)
         return 1
     return 0

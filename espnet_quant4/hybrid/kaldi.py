@@ -18,6 +18,8 @@ import sys
 from importlib import import_module, metadata
 from types import ModuleType
 
+from espnet_quant4.extras import install_command
+
 # Distribution and version; None: any.  setup.cfg's extra `hybrid` says the same.
 VERSIONS = {
     "kaldi-hmm-gmm": "1.1.4",
@@ -25,7 +27,6 @@ VERSIONS = {
     "kaldi-decoder": "0.2.11",
     "kaldilm": None,
 }
-INSTALL = 'pip install "espnet_quant4[hybrid]"'
 
 
 def kaldi_hmm_gmm() -> ModuleType:
@@ -80,5 +81,5 @@ def check_versions() -> None:
         pins = " ".join(f"{name}=={v}" if v else name for name, v in VERSIONS.items())
         raise ImportError(
             f"The hybrid system needs {pins}, which work together; {'; '.join(wrong)}. "
-            f"Next: {INSTALL}"
+            f"Next: {install_command('hybrid')}"
         )

@@ -112,7 +112,7 @@ def _verify(path: Path) -> dict[str, str]:
     if int(version) > FORMAT_VERSION:
         raise Int4FileError(
             f"{path}: written in format {version}; this espnet_quant4 reads up to {FORMAT_VERSION}. "
-            "Upgrade it: pip install --upgrade espnet_quant4"
+            "Install a newer espnet_quant4, from where this one came."
         )
     return metadata
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from espnet_quant4.extras import install_command
 from espnet_quant4.report.experiment.error import ReportError
 
 BLUE, RED, GREY = "#2b6ca3", "#c23b22", "#999999"
@@ -18,7 +19,7 @@ def require_matplotlib() -> None:
     except ImportError as error:
         raise ReportError(
             f"matplotlib draws figures, and cannot be imported ({error}): "
-            'pip install "espnet_quant4[report]"'
+            f"{install_command('report')}"
         ) from error
 
 

@@ -1,11 +1,11 @@
 """The scripts of ESPnet that its wheel lacks, for tests of what runs through its asr.sh."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from egs.recipes import EGS, REPOSITORY
+from egs.recipes import REPOSITORY
+from tracked import copy_tracked
 
 CHECKOUT = Path(os.environ.get("ESPNET_ROOT") or REPOSITORY / ".espnet")
 needs_checkout = pytest.mark.skipif(
@@ -15,10 +15,5 @@ needs_checkout = pytest.mark.skipif(
 
 
 def copy_recipes(folder):
-    """Copy egs/ and conf/ without what runs have left there: asr.sh writes into the recipe's folder."""
-    left = shutil.ignore_patterns(
-        "exp", "data", "dump", "downloads", "asr.sh.bak", "utils", "steps", "scripts", "pyscripts"
-    )
-    shutil.copytree(EGS, folder / "egs", ignore=left)
-    shutil.copytree(REPOSITORY / "conf", folder / "conf")
-    return folder / "egs"
+    """Copy egs/ and conf/: asr.sh writes into the recipe's folder."""
+    return copy_tracked(folder, "egs", "conf") / "egs"

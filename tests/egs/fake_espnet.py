@@ -133,6 +133,10 @@ def hybrid_rescore(options):
 
 def main():
     words = sys.argv[1:]
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(words[1], {})
+        return
     command = words[1].rpartition(".")[2] if words[0] == "-m" else words[0]
     rest = words[2:]
     if command == "main":

@@ -13,6 +13,7 @@ import torch
 import yaml
 from egs.look_alike import write_corpus
 from egs.recipes import EGS, read_table
+from tracked import copy_tracked
 
 from espnet_quant4.bin import main
 from espnet_quant4.scheme import Scheme
@@ -177,9 +178,7 @@ def run(recipe, stages, training, **configurations):
 def recipe(tmp_path_factory):
     """A copy of the recipe in which every stage has run."""
     root = tmp_path_factory.mktemp("esp3")
-    written = shutil.ignore_patterns("exp", "data", "dump", "downloads", "logs", "__pycache__")
-    for folder in ("common", "an4/asr1/local", "an4/esp3"):
-        shutil.copytree(EGS / folder, root / "egs" / folder, ignore=written)
+    copy_tracked(root, "egs/common", "egs/an4/asr1/local", "egs/an4/esp3")
     write_corpus(root / "corpus", utterances_a_speaker=3)
     recipe = root / "egs/an4/esp3"
     write_tiny(recipe, root / "corpus")

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -145,6 +146,51 @@ def test_systems_are_trained_side_by_side_and_schemes_may_be_files(recipe):
     assert (recipe.folder / "exp/asr_mine/scheme.yaml").read_text() == "lstm: {}\n"
 
 
+def test_trainings_on_gpus_go_one_by_one_through_espnets_launcher(recipe):
+    options = [*LITTLE, "--schemes", "fp32 naive tailored", "--stop_stage", "11", "--ngpu", "2"]
+    done = recipe.run(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trainings = [o for c, o in recipe.calls if c == "asr_train" and "collect_stats" not in o]
+    assert [Path(o["output_dir"][0]).name for o in trainings] == [
+        "asr_fp32",
+        "asr_naive",
+        "asr_tailored",
+    ]
+    for training in trainings:
+        assert training["ngpu"][-1] == "2"
+        assert training["multiprocessing_distributed"] == ["True"]
+
+
+@pytest.mark.parametrize("ngpu", ["1", "2"])
+def test_jobs_side_by_side_are_for_cpus(recipe, ngpu):
+    done = recipe.run(*LITTLE, "--ngpu", ngpu, "--train_jobs", "2")
+    assert done.returncode == 2 and not recipe.calls
+    assert f"--train_jobs 2 with --ngpu {ngpu}" in done.stderr
+    assert "valid: --train_jobs 1, or --ngpu 0" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ngpu", "nj", "train_jobs", "stage", "num_nodes"])
+def test_what_is_no_number_is_refused(recipe, name):
+    done = recipe.run(f"--{name}", "two")
+    assert done.returncode == 2 and not recipe.calls
+    assert f"--{name} two; valid: a whole number" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (f'exec "{sys.executable}" -IS "$@"', "which lacks: espnet_quant4 espnet2"),
+        ("exit 1", "which lacks: no Python that runs"),
+    ],
+)
+def test_a_python_without_the_plugin_is_named_with_a_way_out(recipe, script, said):
+    recipe.script(recipe.python, script)
+    done = recipe.run(*LITTLE)
+    assert done.returncode == 2 and "No module named" not in done.stderr
+    assert f"--python {recipe.python} is {recipe.python}, {said}" in done.stderr
+    assert "--python /path/to/environment/bin/python" in done.stderr
+
+
 def test_an_unknown_scheme_is_refused_with_the_choices(finished):
     done = finished.run("--stage", "11", "--stop_stage", "11", "--schemes", "fp32 tailord")
     assert done.returncode == 2
@@ -219,6 +265,7 @@ def test_what_asr_sh_cannot_do_is_refused_with_a_way_out(recipe, tmp_path):
         ("--feats_type", "fbank"),
         ("--qat", "false"),
         ("--qat", "scratch"),
+        ("--train_jobs", "2"),
     ):
         done = recipe.run(option, value, ESPNET_ROOT=str(tmp_path))
         assert done.returncode == 2

@@ -1,11 +1,13 @@
 """The shell side: syntax, options, and how setting up finds an interpreter."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 
 import pytest
+from egs.espnet_checkout import CHECKOUT, needs_checkout
 from egs.recipes import EGS, REPOSITORY
 
 RECIPES = sorted(path.parent for path in EGS.glob("*/*/run.sh"))
@@ -154,3 +156,38 @@ def test_what_runs_these_tests_would_do(tmp_path):
     espnet = "202611" if sys.version_info >= (3, 12) else "202511"
     done = find_python(tmp_path, QUANT4_PYTHON=sys.executable)
     assert f"Python {version} ({sys.executable}) with ESPnet {espnet}" in done.stdout
+
+
+@needs_checkout
+def test_setup_accepts_what_it_would_make_and_nothing_else(tmp_path):
+    setup, recipe = EGS / "common/setup_espnet.sh", tmp_path / "recipe"
+    recipe.mkdir()
+    template = (CHECKOUT / "egs2/TEMPLATE/asr1").resolve()
+
+    def run():
+        return shell(setup, recipe, ESPNET_ROOT=str(CHECKOUT))
+
+    for _ in range(2):
+        done = run()
+        assert done.returncode == 0, done.stderr
+        assert (recipe / "asr.sh").resolve() == template / "asr.sh"
+        assert (recipe / "utils").resolve() == (template / "utils").resolve()
+    # Of a recipe whose links were followed when it was copied.
+    copy = tmp_path / "copy"
+    shutil.copytree(recipe, copy)
+    assert not (copy / "asr.sh").is_symlink()
+    assert shell(setup, copy, ESPNET_ROOT=str(CHECKOUT)).returncode == 0
+    (copy / "asr.sh").write_text("mine")
+    done = shell(setup, copy, ESPNET_ROOT=str(CHECKOUT))
+    assert done.returncode == 1 and f"{copy}/asr.sh is there, no link, and differs" in done.stderr
+    # Links to another checkout are turned to this one; one's own options stay.
+    other = tmp_path / "other/egs2/TEMPLATE/asr1/conf"
+    other.mkdir(parents=True)
+    for name, own in (("queue.conf", False), ("slurm.conf", True)):
+        (recipe / "conf" / name).unlink(missing_ok=True)
+        target = tmp_path / name if own else other / name
+        target.write_text("")
+        (recipe / "conf" / name).symlink_to(target)
+    assert run().returncode == 0
+    assert (recipe / "conf/queue.conf").readlink() == template / "conf/queue.conf"
+    assert (recipe / "conf/slurm.conf").readlink() == tmp_path / "slurm.conf"

@@ -137,13 +137,26 @@ def test_dry_run_names_what_is_missing(tmp_path, name):
 
 @needs_checkout
 @pytest.mark.parametrize("name", ["asr1", "hybrid1"])
+def test_dry_run_with_a_python_that_lacks_the_plugin_says_which_and_what_to_do(tmp_path, name):
+    recipe = copy_recipes(tmp_path) / "swbd" / name
+    bare = tmp_path / "python3"
+    bare.write_text(f'#!/bin/bash\nexec "{sys.executable}" -IS "$@"\n')
+    bare.chmod(0o755)
+    shown = run(recipe, "--dry_run", "true", status=2, python=bare, SWBD=str(tmp_path))
+    assert f"--python {bare} is {bare}, which lacks: espnet_quant4" in shown
+    assert "ModuleNotFoundError" not in shown and "No module named" not in shown
+
+
+@needs_checkout
+@pytest.mark.parametrize("name", ["asr1", "hybrid1"])
 def test_dry_run_reads_the_corpora(tmp_path, corpora, name):
     folder, _ = corpora
     recipe = copy_recipes(tmp_path) / "swbd" / name
     shown = run(
         recipe,
         *("--dry_run", "true", "--local_data_opts", "--dev_utterances 6"),
-        *("--needs", "--packages lhotse", "--stop_stage", 1),
+        # Not sox, which this machine need not have.
+        *("--needs", "--packages lhotse", "--speed_perturb_by", "soxr", "--stop_stage", 1),
         SWBD=str(folder),
     )
     assert "would write" in shown and "utterances" in shown

@@ -334,4 +334,4 @@ def test_data_of_another_form_are_refused(capsys):
 def test_without_matplotlib_the_extra_is_named(broken, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main.main(["report", str(broken)]) == 1
-    assert 'pip install "espnet_quant4[report]"' in capsys.readouterr().err
+    assert 'pip install "matplotlib"' in capsys.readouterr().err

@@ -93,9 +93,9 @@ def _require_k2() -> None:
         importlib.import_module("k2")
     except (ImportError, OSError) as error:
         raise ImportError(
-            f"lfmmi_conf: backend: k2 needs k2, which cannot be imported ({error}). Install it: pip "
-            "install 'espnet_quant4[k2]', or a wheel for the installed torch from the k2 project's "
-            "own pages; or choose another: torch."
+            f"lfmmi_conf: backend: k2 needs k2, which cannot be imported ({error}). Install a wheel "
+            "of k2 1.24 or newer for the installed torch, from the k2 project's own pages; or choose "
+            "another: torch."
         ) from error
 
 
