@@ -21,6 +21,7 @@ from espnet_quant4.asr.joint_network import QuantJointNetwork, quantize_joint_ne
 from espnet_quant4.asr.speech_check import check_speech
 from espnet_quant4.asr.transducer_loss import build_transducer_loss
 from espnet_quant4.int4 import use_int4
+from espnet_quant4.int4.features import features_in_pieces, is_long_recording
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.scheme import apply_scheme
 
@@ -162,7 +163,20 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 in training reaches the loss, where ESPnet's trainer skips and counts the step.
         """
         check_speech(speech, speech_lengths, self.frontend, self.training)
+        if is_long_recording(self, speech, speech_lengths):
+            return self._encode_long(speech)
         return super().encode(speech, speech_lengths)
+
+    def _encode_long(self, speech: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode one recording ``(1, samples)`` as ESPnet does, with features made in pieces."""
+        feats = features_in_pieces(self.frontend, self.normalize, speech)
+        lengths = torch.tensor([feats.size(1)], device=feats.device)
+        if self.preencoder is not None:
+            feats, lengths = self.preencoder(feats, lengths)
+        encoded, lengths, _ = self.encoder(feats, lengths)
+        if self.postencoder is not None:
+            encoded, lengths = self.postencoder(encoded, lengths)
+        return encoded, lengths
 
     def _calc_transducer_loss(
         self, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, labels: torch.Tensor

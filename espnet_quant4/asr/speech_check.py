@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from espnet_quant4.int4.features import FrameWindows
+
 
 def check_speech(
     speech: torch.Tensor,
@@ -30,14 +32,13 @@ def check_speech(
             f"speech_lengths is 0 at batch positions {empty}: empty utterances cannot be "
             "recognized. Remove them from the data (recipes do so in stage 4)."
         )
-    # The Fourier transform reflects half a window at both ends of the padded batch.
-    window = getattr(getattr(frontend, "stft", None), "n_fft", None)
+    windows = FrameWindows.of(frontend)
     longest = int(speech_lengths.max())
-    if window is not None and longest <= window // 2:
+    if windows is not None and longest < windows.shortest:
         raise ValueError(
             f"the longest utterance of the batch has {longest} samples, and the frontend needs "
-            f"more than {window // 2} (n_fft: {window}). Remove such utterances from the data "
-            "(recipes do so in stage 4)."
+            f"more than {windows.shortest - 1} (n_fft: {windows.n_fft}). Remove such utterances from "
+            "the data (recipes do so in stage 4)."
         )
     if not training and not bool(torch.isfinite(speech).all()):
         finite = torch.isfinite(speech).flatten(1).all(dim=1)

@@ -1,8 +1,9 @@
 """Recognition of a recording while it comes in, chunk by chunk, with carried states.
 
-For transducers with a unidirectional ``quant_rnn`` encoder without subsampling. What a chunk leaves
-over (samples of an unfinished window, frames of an unfinished stack) waits for the next one, so that
-the encoder sees the same frames, and puts out the same codes, as for the whole recording.
+For transducers with a unidirectional ``quant_rnn`` encoder. What a chunk leaves over (samples of an
+unfinished window, frames of an unfinished stack) waits for the next one, so that the encoder sees the
+same frames, and puts out the same codes, as for the whole recording. What needs the whole recording is
+refused by name.
 """
 
 from __future__ import annotations
@@ -12,128 +13,162 @@ from typing import Any
 import numpy as np
 import torch
 
+from espnet_quant4.int4.features import FeatureStream, FrameWindows
+from espnet_quant4.int4.greedy_search import GreedySearch, searches_greedily
+from espnet_quant4.int4.recognition import check_frames, check_frontend, frame_seconds
+from espnet_quant4.int4.transcript import TokenText, Transcript
+
 
 class StreamingRecognizer:
-    """Greedy transducer search over chunks of a waveform.
+    """Greedy transducer search over chunks of a waveform, in memory that only the tokens let grow.
 
     Args:
-        recognizer: ESPnet's ``Speech2Text``, such as `espnet_quant4.int4.model_file.load` returns.
+        recognizer: ESPnet's ``Speech2Text``, such as `espnet_quant4.int4.model_file.load` returns with
+            ``beam_size=1``.
 
     Raises:
-        ValueError: for a model that needs the whole recording.
+        ValueError: for a model that needs the whole recording, and for another search.
     """
 
     def __init__(self, recognizer: Any):
+        check_streaming(recognizer)
         self.recognizer = recognizer
         self.model = recognizer.asr_model
-        stft = getattr(getattr(self.model, "frontend", None), "stft", None)
-        if stft is None or not self.model.use_transducer_decoder:
-            raise ValueError("streaming needs frontend: default and decoder: quant_transducer.")
-        stack = self.model.encoder.enc[0] if hasattr(self.model.encoder, "stack_frames") else None
-        if stack is None or stack.bidirectional or max(getattr(stack, "subsample", [1])) > 1:
-            raise ValueError(
-                "streaming needs encoder: quant_rnn with bidirectional: false and no subsampling; "
-                "this model reads the whole recording before it puts anything out. Leave out "
-                "--chunk_seconds."
-            )
-        if not getattr(stft, "center", True):
-            raise ValueError("streaming needs frontend_conf: center: true, ESPnet's default.")
-        self.window, self.hop = int(stft.n_fft), int(stft.hop_length)
-        self.stack_frames = int(self.model.encoder.stack_frames)
+        self.block = int(self.model.encoder.frames_per_output)
+        self._text = TokenText(recognizer)
+        self._dtype = getattr(torch, recognizer.dtype)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new recording."""
-        self._samples = torch.zeros(0)
-        self._first_sample = 0  # of the recording, at the start of the buffer
-        self._frames = 0  # features that were made so far
-        self._features: torch.Tensor | None = None
+        self._features = FeatureStream(self.model.frontend, self.model.normalize)
+        self._held: torch.Tensor | None = None
         self._encoder_states: list[Any] | None = None
-        self._encoded = 0
-        self._token_ids: list[int] = []
-        self._token_frames: list[int] = []
-        self.encoder_out: list[torch.Tensor] = []
-        self._decoder_state: Any = None
-        self._decoder_out: torch.Tensor | None = None
+        self._search = GreedySearch(self.model)
+        self._ended = False
 
-    def accept(self, samples: np.ndarray, is_last: bool = False) -> None:
-        """Take the next samples ``(n,)`` float32; ``is_last`` where no more come."""
+    def accept(self, samples: np.ndarray | torch.Tensor, is_last: bool = False) -> torch.Tensor:
+        """Take the next samples.
+
+        Args:
+            samples: ``(n,)`` float32 or float64, full scale 1; ``n`` may be 0.
+            is_last: whether no more come.
+
+        Returns:
+            ``(T, D)``: the encoder frames that are new, for those who want more than the tokens.
+
+        Raises:
+            ValueError: for samples of another shape or type, NaN or infinite samples, which leave the
+                recording as it was; after the last samples; where the recording is shorter than the
+                frontend's first window.
+        """
+        chunk = self._checked(samples)
+        self._ended = is_last
         with torch.no_grad():
-            self._accept(samples, is_last)
+            feats = self._features.accept(chunk, is_last)
+            encoded = self._encode(feats, is_last)
+        if len(encoded):
+            self._search.accept(encoded)
+        return encoded
 
-    def _accept(self, samples: np.ndarray, is_last: bool) -> None:
-        self._samples = torch.cat([self._samples, torch.as_tensor(samples, dtype=torch.float32)])
-        features = self._new_features(is_last)
-        if features is not None:
-            held = features if self._features is None else torch.cat([self._features, features])
-            whole = len(held) if is_last else len(held) // self.stack_frames * self.stack_frames
-            self._features = held[whole:]
-            if whole:
-                self._encode(held[:whole])
+    def _checked(self, samples: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if self._ended:
+            raise ValueError(
+                "samples after the last ones (is_last=True): call reset() to begin a new recording."
+            )
+        chunk = torch.as_tensor(samples)
+        if chunk.dim() != 1 or not chunk.is_floating_point():
+            raise ValueError(
+                f"samples of shape {tuple(chunk.shape)} and type {chunk.dtype}; valid is one channel "
+                "(n,) in float32, full scale 1. Divide int16 by 32768."
+            )
+        if not bool(torch.isfinite(chunk).all()):
+            raise ValueError("samples hold NaN or infinite values; check the recording.")
+        # A copy: what is carried over must not change with the caller's buffer.
+        return chunk.to(self.recognizer.device, self._dtype, copy=True)
 
-    def _new_features(self, is_last: bool) -> torch.Tensor | None:
-        """Return the normalized features of all windows that the samples so far fill."""
-        half = self.window // 2
-        total = self._first_sample + len(self._samples)
-        # Frame t is centred at sample t * hop; the first and last windows are mirrored at the ends.
-        ready = total // self.hop + 1 if is_last else max(0, (total - half) // self.hop + 1)
-        if ready <= self._frames or (is_last and total <= half):
-            return None
-        # The buffer starts at a multiple of the hop, so its frames are the recording's.
-        speech = self._samples.unsqueeze(0)
-        if speech.size(1) <= half:
-            return None
-        feats, lengths = self.model._extract_feats(speech, torch.tensor([speech.size(1)]))
-        if self.model.normalize is not None:
-            feats, lengths = self.model.normalize(feats, lengths)
-        offset = self._first_sample // self.hop
-        found = feats[0, self._frames - offset : ready - offset]
-        self._frames = ready
-        # Keep what the next frame's window reaches back to.
-        keep_from = max(0, (self._frames * self.hop - self.window) // self.hop * self.hop)
-        if keep_from > self._first_sample:
-            self._samples = self._samples[keep_from - self._first_sample :]
-            self._first_sample = keep_from
-        return found
-
-    def _encode(self, features: torch.Tensor) -> None:
-        out, _, self._encoder_states = self.model.encoder(
-            features.unsqueeze(0), torch.tensor([len(features)]), self._encoder_states
-        )
-        self.encoder_out.append(out[0])
-        for frame in out[0]:
-            self._search(frame)
-            self._encoded += 1
-
-    def _search(self, frame: torch.Tensor) -> None:
-        decoder, joint_network = self.model.decoder, self.model.joint_network
-        if self._decoder_out is None:
-            decoder.set_device(frame.device)
-            self._decoder_state = decoder.init_state(1)
-            self._step(self.model.blank_id)
-        # As ESPnet's greedy search: at most one token a frame.
-        token = int(joint_network(frame, self._decoder_out).argmax())
-        if token != self.model.blank_id:
-            self._token_ids.append(token)
-            self._token_frames.append(self._encoded)
-            self._step(token)
-
-    def _step(self, token: int) -> None:
-        decoder = self.model.decoder
-        embedded = decoder.embed(torch.tensor([[token]]))
-        out, self._decoder_state = decoder.rnn_forward(embedded, self._decoder_state)
-        self._decoder_out = out[0, 0]
+    def _encode(self, feats: torch.Tensor | None, is_last: bool) -> torch.Tensor:
+        """Encode the frames that fill whole blocks, at the end all that are left."""
+        waiting = [part for part in (self._held, feats) if part is not None]
+        held = torch.cat(waiting) if waiting else torch.empty(0, 0)
+        whole = len(held) if is_last else len(held) // self.block * self.block
+        # A copy: a view would keep the whole chunk.
+        self._held = held[whole:].clone() if len(held) > whole else None
+        if self.model.encoder.output_frames(whole) == 0:
+            if is_last and self._encoder_states is None:
+                check_frames(self.model.encoder, whole)
+            return held.new_empty(0, self.model.encoder.output_size())
+        block, lengths = held[:whole].unsqueeze(0), torch.tensor([whole], device=held.device)
+        if self.model.preencoder is not None:
+            block, lengths = self.model.preencoder(block, lengths)
+        out, _, self._encoder_states = self.model.encoder(block, lengths, self._encoder_states)
+        encoded: torch.Tensor = out[0]
+        return encoded
 
     def tokens(self) -> list[str]:
         """Return the tokens so far."""
-        return list(self.recognizer.converter.ids2tokens(self._token_ids))
+        return list(self.recognizer.converter.ids2tokens(self._search.token_ids))
 
     def token_seconds(self, sampling_rate: int) -> list[float]:
         """Return the times at which the encoder frames begin that gave the tokens, in seconds."""
-        frame = self.hop * self.stack_frames / sampling_rate
-        return [frame * number for number in self._token_frames]
+        frame = float(frame_seconds(self.model, sampling_rate) or 0.0)
+        return [frame * number for number in self._search.token_frames]
 
     def text(self) -> str:
-        """Return the text so far."""
-        tokenizer = self.recognizer.tokenizer
-        return "" if tokenizer is None else str(tokenizer.tokens2text(self.tokens()))
+        """Return the text so far, without special symbols."""
+        return self._text.text(self.tokens())
+
+    def transcript(self, sampling_rate: int) -> Transcript:
+        """Return what was recognized so far, with the times of tokens and words."""
+        return self._text.transcript(
+            self.tokens(),
+            self._search.token_frames,
+            frame_seconds(self.model, sampling_rate),
+            self._search.score,
+        )
+
+
+def check_streaming(recognizer: Any) -> None:
+    """Raise ValueError, with the name of what is in the way, for a recognizer that cannot stream."""
+    model = recognizer.asr_model
+    check_frontend(model)
+    found = _in_the_way(model)
+    if found is not None:
+        raise ValueError(
+            f"streaming needs {found}; this model reads the whole recording before it puts anything "
+            "out. Leave out --chunk_seconds, or the StreamingRecognizer."
+        )
+    if not searches_greedily(recognizer):
+        raise ValueError(
+            f"streaming searches greedily, and the recognizer's search is "
+            f"{recognizer.beam_search_transducer.search_algorithm.__name__} with beam_size "
+            f"{recognizer.beam_search_transducer.beam_size}. Load it with beam_size=1 (--beam_size 1)."
+        )
+    if model.training:
+        raise ValueError("the model is in training mode; call recognizer.asr_model.eval() first.")
+
+
+def _in_the_way(model: Any) -> str | None:
+    """Return what a model would need for streaming, None where it has all."""
+    from espnet2.asr.preencoder.linear import LinearProjection
+    from espnet2.layers.global_mvn import GlobalMVN
+
+    def kind(part: Any) -> str:
+        return type(part).__name__
+
+    if FrameWindows.of(model.frontend) is None:
+        return f"frontend: default, not {kind(model.frontend)}"
+    if model.normalize is not None and not isinstance(model.normalize, GlobalMVN):
+        return f"normalize: global_mvn or none, not {kind(model.normalize)}"
+    if model.preencoder is not None and not isinstance(model.preencoder, LinearProjection):
+        return f"preencoder: linear or none, not {kind(model.preencoder)}"
+    if model.postencoder is not None:
+        return f"no postencoder, not {kind(model.postencoder)}"
+    if not model.use_transducer_decoder or not hasattr(model.decoder, "rnn_forward"):
+        return f"decoder: quant_transducer, not {kind(model.decoder)}"
+    encoder = model.encoder
+    if kind(encoder) != "QuantRNNEncoder":
+        return f"encoder: quant_rnn, not {kind(encoder)}"
+    if encoder.enc[0].bidirectional:
+        return "encoder_conf: bidirectional: false"
+    return None

@@ -11,8 +11,16 @@ from small_transducer import TOKENS
 from espnet_quant4.quantizers.calibration import calibrating
 
 
-def write_recognizer(folder, bidirectional=True):
-    """Write config.yaml, model.pth and feats_stats.npz; return the two paths."""
+def write_recognizer(folder, bidirectional=True, encoder_conf=None, frontend_conf=None, **options):
+    """Write config.yaml, model.pth and feats_stats.npz; return the two paths.
+
+    Args:
+        folder: where to.
+        bidirectional: of the encoder.
+        encoder_conf: further options of the encoder.
+        frontend_conf: likewise.
+        options: whatever else the training's configuration should hold.
+    """
     rng = np.random.default_rng(0)
     stats = folder / "feats_stats.npz"
     values = rng.normal(size=(500, 10)) * 2 - 8
@@ -22,18 +30,21 @@ def write_recognizer(folder, bidirectional=True):
         token_list=TOKENS,
         token_type="char",
         frontend="default",
-        frontend_conf={"fs": "8k", "n_fft": 256, "hop_length": 80, "n_mels": 10},
+        frontend_conf={"fs": "8k", "n_fft": 256, "hop_length": 80, "n_mels": 10,
+                       **(frontend_conf or {})},
         normalize="global_mvn",
         normalize_conf={"stats_file": str(stats)},
         encoder="quant_rnn",
         encoder_conf={"num_layers": 2, "hidden_size": 20, "output_size": 12, "stack_frames": 3,
-                      "use_projection": False, "bidirectional": bidirectional},
+                      "use_projection": False, "bidirectional": bidirectional,
+                      **(encoder_conf or {})},
         decoder="quant_transducer",
         decoder_conf={"hidden_size": 12},
         joint_net_conf={"joint_space_size": 16},
         model="quant_espnet",
         model_conf={"scheme": "tailored", "ctc_weight": 0.3},
     )  # fmt: skip
+    vars(args).update(options)
     torch.manual_seed(5)
     model = ASRTask.build_model(args)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """``encoder: quant_rnn``: ESPnet's RNN encoder with quantized LSTM and linear layers."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,25 @@ class QuantRNNEncoder(AbsEncoder):
 
     def output_size(self) -> int:
         return self._output_size
+
+    @property
+    def frames_per_output(self) -> int:
+        """Input frames from one output frame to the next."""
+        return self.stack_frames * math.prod(self._divisors())
+
+    def output_frames(self, frames: int) -> int:
+        """Return the number of output frames for so many input frames.
+
+        ESPnet rounds up where a layer divides by 2, and to the nearest where it divides by 3.
+        """
+        frames = -(-frames // self.stack_frames)
+        for divisor in self._divisors():
+            frames = frames if divisor == 1 else (frames + 1) // divisor
+        return frames
+
+    def _divisors(self) -> Sequence[int]:
+        divisors: Sequence[int] = getattr(self.enc[0], "subsample", ())
+        return divisors
 
     def forward(
         self,

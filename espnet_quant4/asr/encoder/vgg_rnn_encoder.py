@@ -88,6 +88,11 @@ class QuantVGGRNNEncoder(AbsEncoder):
     def output_size(self) -> int:
         return self._output_size
 
+    @property
+    def frames_per_output(self) -> int:
+        """Input frames from one output frame to the next: two poolings by two."""
+        return 4
+
     def forward(
         self,
         xs_pad: torch.Tensor,
