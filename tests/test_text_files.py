@@ -43,7 +43,7 @@ def test_a_fallback_is_taken_with_a_note(tmp_path, caplog):
     assert "read as latin-1" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["a\0b".encode(), "ab".encode("utf-16")])
+@pytest.mark.parametrize("content", [b"a\0b", "ab".encode("utf-16")])
 def test_binary_files_are_refused(tmp_path, content):
     path = tmp_path / "text"
     path.write_bytes(content)

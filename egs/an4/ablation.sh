@@ -22,6 +22,7 @@ options=""             # for every run.sh
 help=$(sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
+check_python
 if [ ! -d "$work" ]; then echo "ablation.sh: no $work; egs/an4/study.sh makes it" >&2; exit 1; fi
 . "$here/study_folders.sh"
 variants=$(realpath "$variants")

@@ -22,6 +22,7 @@ options=""             # for every run.sh
 help=$(sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}")
 . "$here/../common/driver.sh"
 parse_options "$@"
+check_python
 mkdir -p "$work"
 . "$here/study_folders.sh"
 

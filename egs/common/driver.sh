@@ -4,6 +4,8 @@
 # Exported for cmd.sh, which ESPnet's asr.sh reads too.
 common=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export common
+# What messages begin with: a recipe's run.sh calls asr.sh or hybrid.sh.
+case ${0##*/} in asr.sh|hybrid.sh) caller=run.sh ;; *) caller=${0##*/} ;; esac
 log() { echo "$(date '+%H:%M:%S') $*"; }
 doing() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
@@ -21,10 +23,11 @@ parse_options() {
         esac
         NAME=${1#--}
         if [ "$NAME" = "$1" ] || [ -z "${!NAME+set}" ] || [[ ! $NAME =~ ^[a-z_]+$ ]]; then
-            echo "run.sh: unknown option $1; the options stand at the top of egs/common/$(basename "$0")" >&2
+            echo "$caller: unknown option $1; the options stand at the top of" \
+                "egs/$(basename "$(cd "$(dirname "$0")" && pwd)")/$(basename "$0")" >&2
             exit 2
         fi
-        if [ $# -lt 2 ]; then echo "run.sh: $1 wants a value" >&2; exit 2; fi
+        if [ $# -lt 2 ]; then echo "$caller: $1 wants a value" >&2; exit 2; fi
         printf -v "$NAME" '%s' "$2"
         shift 2
     done
@@ -70,7 +73,7 @@ import importlib.util, sys
 print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))' $wanted) ||
         missing="no Python that runs"
     [ -n "$missing" ] || return 0
-    echo "run.sh: --python $python is $(type -P "${python%% *}" || echo "no program")," \
+    echo "$caller: --python $python is $(type -P "${python%% *}" || echo "no program")," \
         "which lacks: $missing. Name the Python of the environment in which espnet_quant4 is" \
         "installed: --python /path/to/environment/bin/python" >&2
     exit 2
