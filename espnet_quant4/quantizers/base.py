@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
-from espnet_quant4.quantizers.clip_search import Histogram
+from espnet_quant4.quantizers.clip_search import Histogram, LinearHistogram
 from espnet_quant4.quantizers.rounding import fake_quantize, round_to_codes
 
 ROLES = ("weight", "activation")
@@ -126,9 +126,9 @@ class Quantizer(torch.nn.Module):
     def _set_clip_of_weight(self, x: torch.Tensor) -> None:
         """Set a clip that was not set yet from the weight, which is all the data that it needs."""
         if self.role == "weight" and not self.is_calibrated:
-            histogram = Histogram(self.groups)
-            histogram.add(x.detach().abs().reshape(self.groups, -1))
-            self.set_clip_from(histogram)
+            magnitudes = widened(x.detach()).abs().reshape(self.groups, -1)
+            if magnitudes.numel():
+                self.set_clip_from(LinearHistogram(magnitudes))
 
     def scale(self, x: torch.Tensor | None = None) -> torch.Tensor:
         """Return the step between neighbouring levels, ``clip / max_code``, ``(groups,)``."""
@@ -163,7 +163,7 @@ class Quantizer(torch.nn.Module):
     def update(self, x: torch.Tensor) -> None:
         """Follow the data of a training step; most quantizers do not."""
 
-    def set_clip_from(self, histogram: Histogram) -> None:
+    def set_clip_from(self, histogram: Histogram | LinearHistogram) -> None:
         """Set the clip from magnitudes, by the method ``init``."""
         clip = histogram.clip(self.init, self.max_code, self.init_percentile)
         with torch.no_grad():

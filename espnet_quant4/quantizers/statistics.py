@@ -10,7 +10,7 @@ import torch.distributed
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.quantizers.base import Quantizer, check_number, widened
-from espnet_quant4.quantizers.clip_search import Histogram
+from espnet_quant4.quantizers.clip_search import LinearHistogram, percentile_of
 from espnet_quant4.quantizers.registry import register
 
 
@@ -100,9 +100,7 @@ class PercentileQuantizer(StatisticQuantizer):
         super().__init__(bits, groups, role, init="percentile", init_percentile=percentile)
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
-        elements = weight.size(1)
-        rank = min(max(round(self.init_percentile / 100 * elements), 1), elements)
-        return weight.abs().kthvalue(rank, dim=1).values
+        return percentile_of(weight.abs(), self.init_percentile)
 
 
 @register("mse")
@@ -113,6 +111,4 @@ class MeanSquaredErrorQuantizer(StatisticQuantizer):
         super().__init__(bits, groups, role, init="mse")
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
-        histogram = Histogram(self.groups)
-        histogram.add(weight.abs())
-        return histogram.least_squared_error(self.max_code)
+        return LinearHistogram(weight.abs()).least_squared_error(self.max_code)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from espnet_quant4.quantizers import build, calibration
 from espnet_quant4.quantizers.calibration import calibrating
-from espnet_quant4.quantizers.clip_search import Histogram
+from espnet_quant4.quantizers.clip_search import Histogram, LinearHistogram
 
 
 def squared_error(x, clip, max_code):
@@ -71,6 +71,92 @@ def test_least_squared_error_of_many_groups_is_that_of_each():
             single = Histogram(1)
             single.add(x[row : row + 1])
             assert found[row].item() == single.least_squared_error(max_code).item()
+
+
+def extremes():
+    """Return data by name: what calibration may meet, and what a clip has to survive."""
+    normal = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    generator = numpy.random.default_rng(0)
+    return {
+        "normal": normal,
+        "uniform": torch.tensor(generator.uniform(size=20_000)),
+        "laplace": torch.tensor(generator.laplace(size=20_000)),
+        "outlier of 1e4": torch.cat([normal, torch.tensor([1e4])]),
+        "outlier of 1e6": torch.cat([normal, torch.tensor([-1e6])]),
+        "many, and outliers": torch.cat([normal.repeat(20), torch.tensor([3e2, -3e2])]),
+        "denormal at first": torch.cat([torch.full((3000,), 1e-42), normal]),
+        "denormal alone": normal * 1e-41,
+        "small": normal * 1e-30,
+        "large": normal * 1e37,
+        "constant": torch.full((2000,), -3.0),
+        "mostly zeros": torch.cat([torch.zeros(20_000), normal]),
+        "of wide range": normal.double() * torch.logspace(-30, 30, 20_000, dtype=torch.float64),
+    }
+
+
+@pytest.mark.parametrize("order", ["as they come", "reversed"])
+@pytest.mark.parametrize("name", extremes())
+def test_clips_are_close_to_the_exact_ones(name, order):
+    stored = extremes()[name]
+    x = stored.double()
+    pieces = list(stored.abs().reshape(1, -1).split(1000, dim=1))
+    histogram = Histogram(1)
+    for piece in pieces if order == "as they come" else reversed(pieces):
+        histogram.add(piece)
+    largest = float(x.abs().max())
+    assert histogram.clip("max", 7, 0).item() == largest
+    for percentile in (60.0, 99.0, 99.9):
+        rank = x.abs().kthvalue(round(percentile / 100 * len(x))).values.item()
+        assert histogram.percentile(percentile).item() == pytest.approx(rank, rel=2e-3)
+    unit = x / largest
+    for max_code in (1, 7, 127):
+        found = histogram.least_squared_error(max_code).item() / largest
+        candidates = [*numpy.linspace(0.005, 1, 200), *numpy.geomspace(1e-6, 0.005, 60)]
+        best = min(squared_error(unit, c, max_code) for c in candidates)
+        assert 0 < found <= 1
+        assert squared_error(unit, found, max_code) <= 1.01 * best + 1e-12
+
+
+def test_order_of_batches_does_not_matter():
+    batches = [1e-42 * torch.rand(1, 50), torch.randn(1, 500).abs(), torch.zeros(1, 9),
+               torch.tensor([[1e6, float("nan")]]), 1e-6 * torch.rand(1, 80)]  # fmt: skip
+    found = set()
+    for turn in range(len(batches)):
+        histogram = Histogram(1)
+        for batch in batches[turn:] + batches[:turn]:
+            histogram.add(batch)
+        found.add((histogram.percentile(95.0).item(), histogram.least_squared_error(7).item()))
+    assert len(found) == 1
+
+
+def test_zeros_and_nothing_have_no_clip():
+    for batches in ([torch.zeros(1, 5)], [torch.full((1, 3), float("nan"))], [torch.zeros(1, 0)]):
+        histogram = Histogram(1)
+        for batch in batches:
+            histogram.add(batch)
+        for method in ("max", "percentile", "mse"):
+            assert histogram.clip(method, 7, 99.9).item() == 0
+
+
+def test_linear_histogram_is_close_to_the_other():
+    x = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0)).abs()
+    x[1] *= 1e-42
+    growing, linear = Histogram(3), LinearHistogram(x)
+    growing.add(x)
+    for method in ("max", "percentile", "mse"):
+        one, other = (h.clip(method, 7, 99.0) for h in (growing, linear))
+        torch.testing.assert_close(other.double()[[0, 2]], one[[0, 2]], rtol=0.011, atol=0)
+    assert growing.counts.sum(1).tolist() == linear.counts.sum(1).tolist() == [5000.0] * 3
+
+
+def test_learned_clip_of_a_weight_is_not_moved_by_an_outlier():
+    weight = torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))
+    weight[0, 0] = 1e6
+    options = {"init": "percentile", "init_percentile": 99.9}
+    quantizer = build({"quantizer": "pact+", "bits": 4, **options}, "weight", groups=1)
+    assert quantizer.clip(weight).item() == pytest.approx(
+        numpy.percentile(weight.abs().numpy(), 99.9), rel=0.02
+    )
 
 
 def test_histogram_passes_over_what_is_not_finite():
