@@ -1,7 +1,7 @@
 """Starts a training of ESPnet3 from a checkpoint.
 
-ESPnet2 has ``--init_param`` and the command ``espnet-quant4 calibrate`` for this. ESPnet3 has no such
-option, but hands the callbacks of its configuration to the trainer, and this is one::
+ESPnet2 has ``--init_param`` and the command ``espnet-quant4 calibrate`` for this. ESPnet3 has no
+such option, but hands the callbacks of its configuration to the trainer, and this is one::
 
     trainer:
         callbacks:
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from espnet2.torch_utils.device_funcs import to_device
-from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 from lightning.pytorch.callbacks import Callback
 
+from espnet_quant4.checkpoints import listed
+from espnet_quant4.initial_parameters import load_initial_parameters, still_random
 from espnet_quant4.quantizers import Quantizer
 from espnet_quant4.quantizers.calibration import calibrate_on
 
@@ -32,14 +32,15 @@ class InitialParameters(Callback):
     Args:
         path: a model's parameters, as ESPnet2's ``--init_param`` names them:
             ``FILE``, or ``FILE:FROM:TO:EXCLUDED`` for a part of them. None loads nothing.
-        calibration_batches: number of training batches that pass through the model in float, without
-            dropout and augmentation of features, to set the clips of its activations; 0 leaves this to
-            the first batch of training. A model without activation quantizers needs none.
+        calibration_batches: number of training batches that pass through the model in float,
+            without dropout and augmentation of features, to set the clips of its activations; 0
+            leaves this to the first batch of training. A model without activation quantizers needs
+            none.
 
     Raises:
         ValueError: for a negative number of batches.
-        FileNotFoundError: at the start of training, for a file that is not there.
-        RuntimeError: likewise, for parameters of another shape, or that the model does not have.
+        CheckpointError: at the start of training, for a file that is not there or is no checkpoint,
+            and for parameters of another shape, or that the model does not have.
     """
 
     def __init__(self, path: str | None = None, calibration_batches: int = 16):
@@ -51,18 +52,17 @@ class InitialParameters(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Load the parameters; the trainer restores its own checkpoint after this."""
-        if stage != "fit" or trainer.ckpt_path is not None or not self.path:
+        if stage != "fit" or trainer.ckpt_path is not None:
             return
-        file = Path(str(self.path).partition(":")[0])
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"initial parameters: {file} is not there. Train the model it is of first, name "
-                "another file as the callback's path, or null to start from random parameters."
+        loaded = load_initial_parameters(pl_module.model, str(self.path)) if self.path else set()
+        random = still_random(pl_module.model, loaded)
+        logging.info(f"initial parameters: {self.path}: {len(loaded)} tensors")
+        if random:
+            # Training from there may be meant; clips that calibration then sets say little.
+            logging.warning(
+                f"initial parameters: {self.path}: {len(random)} parameters start random: "
+                f"{listed(random)}"
             )
-        load_pretrained_model(
-            str(self.path), pl_module.model, ignore_init_mismatch=False, map_location="cpu"
-        )
-        logging.info(f"initial parameters: {self.path}")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Calibrate; the model is on its device by now, and nothing has been evaluated yet."""

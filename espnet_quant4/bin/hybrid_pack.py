@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
+
+# Endings by which ESPnet tells the kinds of archives.
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
 class HybridPackedContents:
@@ -42,8 +44,12 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = get_parser().parse_args(arguments)
-    import yaml
     from espnet2.main_funcs.pack_funcs import pack
+
+    from espnet_quant4.checkpoints import read_checkpoint
+    from espnet_quant4.hybrid.model.prior import read_vector
+    from espnet_quant4.hybrid.task import HybridTask
+    from espnet_quant4.trained_model import read_training_options
 
     given = {
         kind: {
@@ -53,14 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         for kind in ("files", "yaml_files")
     }
-    try:
-        config = yaml.safe_load(Path(args.hybrid_train_config).read_text(encoding="utf-8"))
-        statistics = (config.get("normalize_conf") or {}).get("stats_file")
-        options = list(dict.fromkeys([*args.option, *([statistics] if statistics else [])]))
-        pack(**given, outpath=args.outpath, option=options)
-    except OSError as error:
-        print(f"hybrid_pack: {error}", file=sys.stderr)
-        return 1
+    # What is packed is found wrong here, and not where it is unpacked.
+    config = read_training_options(HybridTask, args.hybrid_train_config)
+    read_checkpoint(args.hybrid_model_file)
+    if args.log_prior is not None:
+        read_vector(args.log_prior)
+    if not args.outpath.endswith(PACKED):
+        raise ValueError(f"--outpath {args.outpath}: valid endings are {', '.join(PACKED)}.")
+    statistics = (config.get("normalize_conf") or {}).get("stats_file")
+    options = list(dict.fromkeys([*args.option, *([statistics] if statistics else [])]))
+    pack(**given, outpath=args.outpath, option=options)
     return 0
 
 

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.bin.task_class import TASKS, task_class
+from espnet_quant4.bin.task_class import SPEECH_TASKS, task_class
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="espnet-quant4 report", description=__doc__)
     parser.add_argument("folder", type=Path, help="experiment, in which report.html is written")
-    parser.add_argument("--task", choices=TASKS, default="asr", help="which training wrote it")
+    parser.add_argument(
+        "--task", choices=SPEECH_TASKS, default="asr", help="which training wrote it"
+    )
     parser.add_argument("--model", default="valid.loss.ave.pth", help="checkpoint in the folder")
     parser.add_argument(
         "--data_path_and_name_and_type",

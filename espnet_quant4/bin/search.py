@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.bin.task_class import TASKS, task_class
+from espnet_quant4.bin.task_class import SPEECH_TASKS, task_class
 from espnet_quant4.report.results import write_json
 from espnet_quant4.text_files import TextFileError, read_json, write_text
 
@@ -33,7 +33,9 @@ def get_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="experiment of a quantized model")
-    parser.add_argument("--task", choices=TASKS, default="asr", help="which training wrote it")
+    parser.add_argument(
+        "--task", choices=SPEECH_TASKS, default="asr", help="which training wrote it"
+    )
     parser.add_argument("--model", default="valid.loss.ave.pth", help="checkpoint in the folder")
     parser.add_argument("--budget", type=float, required=True, help="share of the size in float32")
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 3, 4, 5, 6, 8])

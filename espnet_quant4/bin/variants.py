@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.bin.task_class import TASKS
+from espnet_quant4.bin.task_class import SPEECH_TASKS
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which variants of a file are meant."""
     parser.add_argument("--file", type=Path, required=True, help="variants, as YAML")
-    parser.add_argument("--family", choices=tuple(TASKS), required=True)
+    parser.add_argument("--family", choices=SPEECH_TASKS, required=True)
     parser.add_argument("--only", nargs="+", default=[], help="names; all where left out")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +14,8 @@ import torch
 
 from espnet_quant4.hybrid.model.prior import read_vector
 from espnet_quant4.int4.audio import sampling_rate_of
+from espnet_quant4.packed_models import packed_files, unpacked
+from espnet_quant4.trained_model import load_trained_model
 
 #: Where data are features, the frames of the contract: 10 ms.
 FRAMES_PER_SECOND = 100
@@ -33,8 +34,8 @@ class AcousticScorer:
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ValueError: where not one model is given, for a prior of another size, and for an INT4 file
-            that cannot be read.
+        ValueError: where not one model is given, for a prior of another size, for an INT4 file that
+            cannot be read, and for configuration and checkpoint that do not belong together.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class AcousticScorer:
         else:
             from espnet_quant4.hybrid.task import HybridTask
 
-            self.model, self.train_args = HybridTask.build_model_from_file(
-                hybrid_train_config, hybrid_model_file, device
+            assert hybrid_train_config is not None and hybrid_model_file is not None
+            self.model, self.train_args = load_trained_model(
+                HybridTask, hybrid_train_config, hybrid_model_file, device
             )
         self.model.eval()
         self.device = device
@@ -74,8 +76,8 @@ class AcousticScorer:
         if prior is not None and len(prior) != self.model.num_pdfs:
             raise ValueError(
                 f"{log_prior or int4_file}: the log prior has {len(prior)} values and the model "
-                f"{self.model.num_pdfs} outputs. Take the prior of the alignment that the model was "
-                "trained on."
+                f"{self.model.num_pdfs} outputs. Take the prior of the alignment that the model "
+                "was trained on."
             )
         self._subtracted: torch.Tensor | None = None
         if prior is not None and prior_scale != 0:
@@ -143,7 +145,10 @@ def unpacked_model(model_tag: str) -> Iterator[dict[str, str]]:
         downloader = import_module("espnet_model_zoo.downloader")
         yield downloader.ModelDownloader().download_and_unpack(model_tag)
         return
-    from espnet2.main_funcs.pack_funcs import unpack
-
-    with tempfile.TemporaryDirectory(prefix="espnet_quant4_") as folder:
-        yield unpack(model_tag, folder)
+    if packed_files(model_tag) is None:
+        raise ValueError(
+            f"{model_tag}: is no packed model; give what espnet-quant4 hybrid-pack wrote, or the "
+            "model's config.yaml and checkpoint (--hybrid_train_config, --hybrid_model_file)."
+        )
+    with unpacked(model_tag) as files:
+        yield files

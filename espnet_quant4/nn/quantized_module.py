@@ -19,6 +19,11 @@ CONVERTED = "_converted"
 _QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
 
 
+def is_quantizer_key(key: str) -> bool:
+    """Whether a name in a ``state_dict`` is of a quantizer's state."""
+    return _QUANTIZER_KEY.search(key) is not None
+
+
 def _pass_over_quantizers(module: torch.nn.Module, incompatible: Any) -> None:
     """Take quantizers out of the complaints of a strict ``load_state_dict``.
 
@@ -26,7 +31,7 @@ def _pass_over_quantizers(module: torch.nn.Module, incompatible: Any) -> None:
     it is calibrated, so that nothing goes wrong in silence.
     """
     for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
-        keys[:] = [key for key in keys if not _QUANTIZER_KEY.search(key)]
+        keys[:] = [key for key in keys if not is_quantizer_key(key)]
 
 
 class QuantizedModule(torch.nn.Module):
@@ -78,9 +83,7 @@ class QuantizedModule(torch.nn.Module):
 
 def float_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the state of a model without its quantizers, for ``torch.nn`` layers to load."""
-    return {
-        key: value for key, value in module.state_dict().items() if not _QUANTIZER_KEY.search(key)
-    }
+    return {key: value for key, value in module.state_dict().items() if not is_quantizer_key(key)}
 
 
 def build_quantizer(
@@ -175,8 +178,8 @@ def prepare_activation(
         if not quantizer.training:
             raise RuntimeError(
                 f"{type(quantizer).__name__}: the clip of an activation was never set, so this "
-                "model cannot be evaluated. Calibrate it first (espnet-quant4 calibrate), or load "
-                "a checkpoint of a quantized model."
+                "model cannot be evaluated. Calibrate it first (espnet-quant4 calibrate; --task "
+                "hybrid or --task lm for those models), or load a checkpoint of a quantized model."
             )
         calibrate_from(quantizer, x.detach())
     elif quantizer.training:

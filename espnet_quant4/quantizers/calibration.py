@@ -92,8 +92,8 @@ def calibrate_from(quantizer: Quantizer, x: torch.Tensor) -> None:
         _warned = True
         warnings.warn(
             "Quantization-aware training starts without calibration: activation clips are set from "
-            "the first batch. Run `espnet-quant4 calibrate` first and start from its output "
-            "(--init_param) to set them from more data.",
+            "the first batch. Run `espnet-quant4 calibrate` first (with --task hybrid or --task lm for "
+            "those trainings) and start from its output (--init_param) to set them from more data.",
             UserWarning,
             stacklevel=2,
         )

@@ -63,14 +63,11 @@ def describe_model(system: Path, model: str, task: Any = None) -> dict[str, Any]
     import torch
     from espnet2.tasks.asr import ASRTask
 
-    import espnet_quant4.plugin
     from espnet_quant4.quantizers import Quantizer
     from espnet_quant4.report.model_size import measure
+    from espnet_quant4.trained_model import load_trained_model
 
-    espnet_quant4.plugin.register()
-    built, train_args = (task or ASRTask).build_model_from_file(
-        system / "config.yaml", system / model, "cpu"
-    )
+    built, train_args = load_trained_model(task or ASRTask, system / "config.yaml", system / model)
     size = measure(built)
     activations = [
         m.bits for m in built.modules() if isinstance(m, Quantizer) and m.role == "activation"

@@ -1,12 +1,15 @@
 """The console command and its sub-commands."""
 
+import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
 from espnet_quant4.bin import main
 from espnet_quant4.bin.main import COMMANDS
@@ -96,7 +99,8 @@ def calibrate(corpus, *options):
 
 
 def test_calibrate_sets_every_activation_clip_from_data(corpus, capsys):
-    assert calibrate(corpus, "--model_conf", "scheme=tailored", "--batches", "2") == 0
+    options = ["--model_conf", "scheme=tailored", "--batches", "2", "--random", "true"]
+    assert calibrate(corpus, *options) == 0
     state = torch.load(corpus / "calibrated.pth", weights_only=True)
     flags = {k: int(v) for k, v in state.items() if k.endswith("calibrated")}
     activations = {k for k in flags if k.rpartition(".")[0].endswith(("input", "hidden"))}
@@ -109,22 +113,103 @@ def test_calibrate_sets_every_activation_clip_from_data(corpus, capsys):
 
 
 def test_calibrate_starts_from_the_given_checkpoint(corpus, capsys):
-    assert calibrate(corpus, "--model_conf", "scheme=naive", "--batches", "1", "--seed", "1") == 0
+    naive = ["--model_conf", "scheme=naive", "--batches", "1"]
+    assert calibrate(corpus, *naive, "--seed", "1", "--random", "true") == 0
+    assert "parameters are random: encoder.enc.0" in capsys.readouterr().out
     (corpus / "calibrated.pth").rename(corpus / "first.pth")
     again = ["--init_param", str(corpus / "first.pth"), "--seed", "2"]
-    assert calibrate(corpus, "--model_conf", "scheme=naive", "--batches", "1", *again) == 0
+    assert calibrate(corpus, *naive, *again) == 0
     first = torch.load(corpus / "first.pth", weights_only=True)
     second = torch.load(corpus / "calibrated.pth", weights_only=True)
     weights = [k for k in first if "weight" in k and "quantizers" not in k]
     assert weights and all(torch.equal(first[k], second[k]) for k in weights)
 
 
-def test_calibrate_refuses_a_float_model(corpus):
-    with pytest.raises(SystemExit, match="has no quantizer to calibrate.*scheme=tailored"):
-        calibrate(corpus)
+def test_calibrate_takes_parts_that_make_up_the_whole(corpus):
+    tailored = ["--model_conf", "scheme=tailored", "--batches", "1"]
+    assert calibrate(corpus, *tailored, "--random", "true") == 0
+    whole = torch.load(corpus / "calibrated.pth", weights_only=True)
+    torch.save({f"old.{k}": v for k, v in whole.items()}, corpus / "old.pth")
+    parts = ("encoder", "decoder", "ctc", "joint_network")
+    start = [f"{corpus}/old.pth:old.{part}:{part}" for part in parts]
+    (corpus / "calibrated.pth").unlink()
+    assert calibrate(corpus, *tailored, "--seed", "7", "--init_param", *start) == 0
+    again = torch.load(corpus / "calibrated.pth", weights_only=True)
+    assert all(torch.equal(whole[k], v) for k, v in again.items() if k.endswith("weight"))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "no --init_param: .*--random true"),
+        (["--init_param", "none.pth"], "none.pth: no such file"),
+        (["--init_param", "FOLDER"], "is a folder; give a checkpoint. In .* there are: part.pth"),
+        (
+            ["--init_param", "FOLDER/part.pth"],
+            "[0-9]+ parameters of the model are not in it .*joint",
+        ),
+        (
+            ["--init_param", "FOLDER/part.pth::ctc"],
+            "does not fit ctc: .*not in the model: encoder.x",
+        ),
+        (
+            ["--init_param", "FOLDER/part.pth:ecoder"],
+            "nothing in it is chosen by 'ecoder'.*encoder",
+        ),
+        (
+            ["--init_param", "FOLDER/part.pth:encoder:ecoder"],
+            "goes to 'ecoder'.*its parts are: .*enco",
+        ),
+        (["--init_param", "FOLDER/part.pth:a:b:c:d"], "valid is FILE or FILE:FROM:TO:EXCLUDED"),
+        (["--config", "FOLDER/none.yaml", "--random", "true"], "none.yaml"),
+        (["--batches", "0"], "--batches 0: valid are 1 and above"),
+    ],
+)
+def test_calibrate_refuses_what_would_leave_weights_random(corpus, capsys, options, message):
+    start = {"encoder.x": torch.ones(2)} if "::ctc" in "".join(options) else {}
+    if not start:
+        assert calibrate(corpus, "--model_conf", "scheme=naive", "--random", "true") == 0
+        whole = torch.load(corpus / "calibrated.pth", weights_only=True)
+        start = {k: v for k, v in whole.items() if k.startswith(("encoder.", "decoder."))}
+        (corpus / "calibrated.pth").unlink()
+    torch.save(start, corpus / "part.pth")
+    options = [option.replace("FOLDER", str(corpus)) for option in options]
+    capsys.readouterr()
+    assert calibrate(corpus, "--model_conf", "scheme=naive", *options) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error) and len(error.splitlines()) == 1
     assert not (corpus / "calibrated.pth").exists()
 
 
-def test_calibrate_refuses_no_batches(corpus):
-    with pytest.raises(SystemExit, match="--batches 0: valid are 1 and above"):
-        calibrate(corpus, "--model_conf", "scheme=tailored", "--batches", "0")
+def test_calibrate_names_the_next_step_for_other_configurations(corpus, capsys):
+    files = {"asr_model_file": "exp/a.pth"}, {"asr_train_config": "exp/config.yaml"}
+    with zipfile.ZipFile(corpus / "packed.zip", "w") as archive:
+        archive.writestr("meta.yaml", yaml.safe_dump({"files": files[0], "yaml_files": files[1]}))
+    (corpus / "espnet3.yaml").write_text("trainer: {max_epochs: 1}\ndataset: {train: []}\n")
+    (corpus / "list.yaml").write_text("- a\n")
+    for name, message in (
+        ("packed.zip", "is a packed model.*--config exp/config.yaml --init_param exp/a.pth"),
+        ("espnet3.yaml", "is of ESPnet3.*InitialParameters"),
+        ("list.yaml", "holds no options"),
+    ):
+        assert calibrate(corpus, "--config", str(corpus / name), "--random", "true") == 1
+        assert re.search(message, capsys.readouterr().err)
+
+
+def test_calibrate_refuses_data_that_lack_a_part(corpus, capsys):
+    options = ["--config", str(corpus / "config.yaml"), "--token_list", str(corpus / "tokens.txt")]
+    options += ["--random", "true", "--output", str(corpus / "calibrated.pth")]
+    data = ["--train_data_path_and_name_and_type", f"{corpus}/wav.scp,speech,sound"]
+    for given, message in (
+        ([], "names nothing, and speech, text"),
+        (data, "names speech, and text"),
+    ):
+        assert main.main(["calibrate", *options, *given]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_calibrate_refuses_a_float_model(corpus, capsys):
+    assert calibrate(corpus, "--random", "true") == 1
+    message = "has no quantizer to calibrate. Name a scheme: model_conf: scheme: tailored"
+    assert message in capsys.readouterr().err
+    assert not (corpus / "calibrated.pth").exists()

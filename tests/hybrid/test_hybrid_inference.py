@@ -225,7 +225,7 @@ def test_a_packed_model_needs_no_other_file(
         "normalize_conf: {}", "normalize_conf: {stats_file: exp/feats_stats.npz}"
     )
     (tmp_path / "exp" / "config.yaml").write_text(config)
-    for name in ("valid.loss.ave.pth", "log_prior"):
+    for name in ("valid.loss.ave.pth", "log_prior", "checkpoint.pth"):
         (tmp_path / "exp" / name).write_bytes((trained / "exp" / name).read_bytes())
     monkeypatch.chdir(tmp_path)
     direct = AcousticScorer("exp/config.yaml", "exp/valid.loss.ave.pth", log_prior="exp/log_prior")
@@ -245,7 +245,14 @@ def test_a_packed_model_needs_no_other_file(
     assert hybrid_pack.main(pack) == 0
     again = AcousticScorer.from_pretrained(str(tmp_path / "model.zip"))
     assert not np.allclose(again(speech), packed(speech))
-    assert hybrid_pack.main([*pack[:-1], "none/log_prior"]) == 1
+    for option, value, message in (
+        ("--log_prior", "none/log_prior", "none/log_prior"),
+        ("--hybrid_model_file", "none.pth", "none.pth: no such file"),
+        ("--hybrid_model_file", "exp/checkpoint.pth", "state of a training"),
+        ("--outpath", "model.rar", "model.rar: valid endings are .zip"),
+    ):
+        with pytest.raises((OSError, ValueError), match=message):
+            hybrid_pack.main([*pack, option, value])
 
 
 def test_archive_without_a_whole_utterance_starts_again(tmp_path: Path) -> None:

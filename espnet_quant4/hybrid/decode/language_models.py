@@ -104,10 +104,9 @@ class EspnetCost:
         from espnet2.text.build_tokenizer import build_tokenizer
         from espnet2.text.token_id_converter import TokenIDConverter
 
-        import espnet_quant4.plugin
+        from espnet_quant4.trained_model import load_trained_model
 
-        espnet_quant4.plugin.register()
-        model, args = LMTask.build_model_from_file(train_config, model_file, "cpu")
+        model, args = load_trained_model(LMTask, train_config, model_file)
         self._model = model.eval()
         self._torch = torch
         self._tokenizer: Any = build_tokenizer(

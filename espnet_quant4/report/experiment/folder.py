@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from espnet_quant4 import checkpoints
+from espnet_quant4.checkpoints import CheckpointError
 from espnet_quant4.report.espnet_log import EpochResults, epoch_results
 from espnet_quant4.report.experiment.error import ReportError
+from espnet_quant4.text_files import TextFileError
+from espnet_quant4.trained_model import ConfigurationError, build_untrained_model
 
 _EPOCH = re.compile(r"(\d+)epoch\.pth")
 _OLDER_LOG = re.compile(r"train(\.?)(\d+)\.log")
@@ -42,7 +45,6 @@ def load_model(folder: Path, model: str, task: Any) -> tuple[torch.nn.Module, Na
             f"{config}: no such file. Give the folder of an experiment, in which ESPnet's training "
             "wrote config.yaml, train.log and checkpoints."
         )
-    _check_task(config, task)
     checkpoint = folder / model
     if not checkpoint.is_file():
         # ESPnet's checkpoint.pth is the state of a training, not a model.
@@ -53,12 +55,9 @@ def load_model(folder: Path, model: str, task: Any) -> tuple[torch.nn.Module, Na
             + (f"--model takes one of: {', '.join(there)}." if there else "Train the model first.")
         )
     try:
-        built, args = task.build_model_from_file(config, None, "cpu")
-    except OSError as error:
-        raise ReportError(
-            f"{config}: the model needs a file that is not there: {error}. Run the command in the "
-            "folder where the training ran."
-        ) from error
+        built, args = build_untrained_model(task, config)
+    except (ConfigurationError, TextFileError) as error:
+        raise ReportError(f"{error} --task names the task.") from error
     load_checkpoint(built, checkpoint)
     built.eval()
     return built, args
@@ -71,34 +70,9 @@ def load_checkpoint(model: torch.nn.Module, path: Path) -> None:
         ReportError: for a file that is no checkpoint, or one of another model.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except Exception as error:
-        # Of a broken file PyTorch raises one of half a dozen kinds.
-        first = "; ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise ReportError(
-            f"{path}: not a checkpoint of the model in config.yaml: {first} Name another one with "
-            "--model."
-        ) from error
-
-
-def _check_task(config: Path, task: Any) -> None:
-    """Refuse the configuration of another task, which would fail anywhere, or not at all."""
-    try:
-        options = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReportError(f"{config}: not YAML in UTF-8: {error}") from error
-    required = task.get_parser().get_default("required")
-    choices = {choice.name for choice in task.class_choices_list}
-    # Those that every version of ESPnet has saved.
-    wanted = [*required, *(name for name in ("model", "encoder", "decoder") if name in choices)]
-    wanted.remove("output_dir")
-    missing = [name for name in wanted if not isinstance(options, dict) or name not in options]
-    if missing:
-        raise ReportError(
-            f"{config}: lacks {', '.join(missing)}, which {task.__name__} saves: the folder is of "
-            "another task. Name the task that trained it: --task asr or --task hybrid."
-        )
+        checkpoints.load_checkpoint(model, path, "the model in config.yaml", needs_quantizers=False)
+    except CheckpointError as error:
+        raise ReportError(f"{error} Name another one with --model.") from error
 
 
 def epoch_checkpoints(folder: Path) -> list[tuple[int, Path]]:
