@@ -19,6 +19,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = get_parser().parse_args(arguments)
+    from espnet_quant4.bin.convert import compare_sizes
     from espnet_quant4.int4.file_format import Int4FileError, read
     from espnet_quant4.int4.stored_model import read_config
 
@@ -37,16 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = tensor.numel() * tensor.element_size()
         print(f"{bits:>4} {size:>10,}  {'x'.join(map(str, shape)):<14} {clips:<24} {name}")
         weights += _float32_elements(name, tensor, descriptions)
-    size = args.file.stat().st_size
+    for name, found in descriptions.items():
+        if "tied_to" in found:
+            print(f"{found['bits']:>4} {'':>10}  {'':<14} {'':<24} {name} is {found['tied_to']}")
     print(f"format {metadata['format_version']}, {_describe_model(config)}, {metadata['versions']}")
-    print(
-        f"file {size:,} bytes; its weights in float32 {4 * weights:,} bytes; "
-        f"{4 * weights / size:.2f} times smaller"
-    )
+    print(f"file {compare_sizes(args.file.stat().st_size, 4 * weights)}")
     return 0
 
 
 def _describe_model(config: dict[str, Any]) -> str:
+    if "lm" in config:
+        return f"{config['lm']} language model, {len(config['token_list'])} tokens"
     if "num_pdfs" in config:
         return f"{config['encoder']} + {config['model']}, {config['num_pdfs']} pdf ids"
     return f"{config['encoder']} + {config['decoder']}, {len(config['token_list'])} tokens"
@@ -75,7 +77,9 @@ def _float32_elements(name: str, tensor: Any, descriptions: dict[str, Any]) -> i
 
     found = descriptions.get(name)
     if found is not None:
-        return found["shape"][0] * found["shape"][1] if found["role"] == "weight" else 0
+        if found["role"] != "weight" or found.get("tied"):
+            return 0  # an activation's clip, or a weight that counts elsewhere
+        return int(found["shape"][0] * found["shape"][1])
     if name in (BPE_MODEL, LOG_PRIOR) or name.startswith("normalize."):
         return 0
     # An LSTM of the float model has two biases, which are stored as their sum.

@@ -52,7 +52,7 @@ def save(
         The size of the file in bytes.
 
     Raises:
-        ValueError: where nothing in the model can be converted, and for a prior of another size.
+        ValueError: for a model that cannot be converted, and for a prior of another size.
     """
     config = {key: train_config[key] for key in KEYS if key in train_config}
     config["model_conf"] = {

@@ -1,6 +1,7 @@
 """Deployment: models that compute on codes, and the file that holds them."""
 
+from espnet_quant4.int4.conversion_plan import parts_in_float
 from espnet_quant4.int4.convert import convert, convert_structure, describe
 from espnet_quant4.int4.runner import use_int4
 
-__all__ = ["convert", "convert_structure", "describe", "use_int4"]
+__all__ = ["convert", "convert_structure", "describe", "parts_in_float", "use_int4"]

@@ -7,11 +7,11 @@ import torch
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_ready,
 )
 from espnet_quant4.kernels import native
 from espnet_quant4.nn import QuantEmbedding
 from espnet_quant4.nn.quantized_module import get_quantizer
+from espnet_quant4.quantizers import Quantizer
 
 
 class Int4Embedding(Int4Module):
@@ -29,9 +29,9 @@ class Int4Embedding(Int4Module):
         self.padding_idx = padding_idx
 
     @staticmethod
-    def can_convert(embedding: QuantEmbedding) -> bool:
-        """Whether the table is quantized, with clips that are set."""
-        return is_ready([get_quantizer(embedding.quantizers, "weight")])
+    def needed(embedding: QuantEmbedding) -> dict[str, Quantizer | None]:
+        """Return the quantizers that codes are made with, by tensor; None where that is in float."""
+        return {"weight": get_quantizer(embedding.quantizers, "weight")}
 
     @classmethod
     def from_quantized(cls, embedding: QuantEmbedding) -> Int4Embedding:

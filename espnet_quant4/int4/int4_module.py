@@ -141,9 +141,7 @@ def plain_input(x: torch.Tensor, name: str) -> torch.Tensor:
     return x if x.is_contiguous() else x.contiguous()
 
 
-def is_ready(quantizers: list[Quantizer | None]) -> bool:
-    """Whether all of these are quantizers with a clip that is set, or that follows from the weight."""
-    return all(
-        q is not None and not q.calibrating and (q.role == "weight" or q.is_calibrated)
-        for q in quantizers
-    )
+def is_ready(quantizer: Quantizer) -> bool:
+    """Whether a quantizer's clip is set, or follows from the weight."""
+    is_set = quantizer.role == "weight" or quantizer.is_calibrated
+    return is_set and not quantizer.calibrating

@@ -10,13 +10,13 @@ import torch
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_ready,
     plain_input,
 )
 from espnet_quant4.kernels import int4_reference, native
 from espnet_quant4.kernels.native import NativeLinear
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.nn.quantized_module import get_quantizer
+from espnet_quant4.quantizers import Quantizer
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,9 @@ class Int4Linear(Int4Module):
         self.register_buffer("bias", torch.empty(out_features, device="meta") if bias else None)
 
     @staticmethod
-    def can_convert(linear: QuantLinear) -> bool:
-        """Whether weight and input of a layer are quantized, with clips that are set."""
-        return is_ready(
-            [get_quantizer(linear.quantizers, "weight"), get_quantizer(linear.quantizers, "input")]
-        )
+    def needed(linear: QuantLinear) -> dict[str, Quantizer | None]:
+        """Return the quantizers that codes are made with, by tensor; None where that is in float."""
+        return {name: get_quantizer(linear.quantizers, name) for name in ("weight", "input")}
 
     @classmethod
     def from_quantized(cls, linear: QuantLinear) -> Int4Linear:

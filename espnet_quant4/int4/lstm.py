@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
-    is_ready,
     plain_input,
 )
 from espnet_quant4.kernels import int4_reference, native
@@ -18,6 +17,7 @@ from espnet_quant4.kernels.int4_reference import DirectionCodes
 from espnet_quant4.kernels.native import NativeLSTM
 from espnet_quant4.nn import QuantLSTM
 from espnet_quant4.nn.lstm import HAS_LENGTHS, States, check_lengths, direction_names, pack_like
+from espnet_quant4.quantizers import Quantizer
 
 Layers = list[list[DirectionCodes]]
 
@@ -67,14 +67,14 @@ class Int4LSTM(Int4Module):
         return all_direction_names(self)
 
     @staticmethod
-    def can_convert(lstm: QuantLSTM) -> bool:
-        """Whether all weights, the input and all hidden states are quantized, with clips set."""
-        needed = [
-            lstm.quantizer(name, tensor)
+    def needed(lstm: QuantLSTM) -> dict[str, Quantizer | None]:
+        """Return the quantizers that codes are made with, by tensor; None where that is in float."""
+        found = {
+            f"{tensor}_{name}": lstm.quantizer(name, tensor)
             for name in all_direction_names(lstm)
             for tensor in ("weight_ih", "weight_hh", "hidden")
-        ]
-        return is_ready([*needed, lstm.quantizer("l0", "input")])
+        }
+        return {**found, "input_l0": lstm.quantizer("l0", "input")}
 
     @classmethod
     def _shaped_like(cls, lstm: QuantLSTM) -> Int4LSTM:

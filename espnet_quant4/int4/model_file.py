@@ -53,7 +53,7 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
         The size of the file in bytes.
 
     Raises:
-        ValueError: where nothing in the model can be converted.
+        ValueError: for a model that cannot be converted; see `espnet_quant4.int4.convert`.
     """
     config = {key: train_config[key] for key in KEYS if key in train_config}
     config["token_list"] = list(train_config["token_list"])
@@ -71,25 +71,40 @@ def load(path: str | Path, **options: Any) -> Any:
 
     Args:
         path: of the file, which is all that is needed.
-        options: of ESPnet's ``Speech2Text``, such as ``beam_size``.
+        options: of ESPnet's ``Speech2Text``, such as ``beam_size``; ``lm_file`` may be an INT4 file
+            too, which needs no ``lm_train_config``.
 
     Returns:
         ESPnet's ``espnet2.bin.asr_inference.Speech2Text``: call it with a waveform.
 
     Raises:
         Int4FileError: for a file that cannot be read.
+        ValueError: for a language model of other tokens.
     """
     from espnet2.bin.asr_inference import Speech2Text
 
+    from espnet_quant4.int4.lm_file import fill_scorer, is_lm_file, read_lm, write_config
+
     stored = read_model(path, "asr")
+    lm = None
+    if options.get("lm_file") is not None and is_lm_file(options["lm_file"]):
+        lm = read_lm(options["lm_file"], stored.config["token_list"])
     folder = tempfile.TemporaryDirectory(prefix="espnet_quant4_")
     prepared = _prepare(stored.config, stored.tensors, Path(folder.name))
     yaml_path = Path(folder.name, "config.yaml")
     yaml_path.write_text(yaml.safe_dump(prepared), encoding="utf-8")
+    if lm is not None:
+        options = {
+            **options,
+            "lm_train_config": write_config(lm, Path(folder.name)),
+            "lm_file": None,
+        }
     recognizer = Speech2Text(
         asr_train_config=yaml_path, asr_model_file=None, device="cpu", **options
     )
     fill(recognizer.asr_model, stored, others=(BPE_MODEL,))
+    if lm is not None:
+        fill_scorer(recognizer, lm)
     # Files that ESPnet reads when it first needs them live as long as the recognizer.
     recognizer.files = folder
     return recognizer

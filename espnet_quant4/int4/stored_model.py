@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from espnet_quant4.checkpoints import TRAINING_ONLY, listed
 from espnet_quant4.int4 import file_format
 from espnet_quant4.int4.convert import convert, convert_structure, describe
 from espnet_quant4.int4.file_format import Int4FileError
 from espnet_quant4.int4.int4_module import Description, Int4Module
 
-# Losses, whose tensors mean nothing after training.
-_TRAINING_ONLY = "criterion_"
 # What opens a file of each task.
 _READERS = {
     "asr": "espnet-quant4 transcribe FILE",
     "hybrid": "espnet-quant4 hybrid-inference --int4_file FILE",
+    "lm": "load(RECOGNIZER, lm_file=FILE) of espnet_quant4.int4.model_file",
 }
 
 
@@ -58,7 +58,7 @@ def write_model(
 
     Args:
         path: where to.
-        task: ``asr`` or ``hybrid``.
+        task: ``asr``, ``hybrid`` or ``lm``.
         model: quantized or converted.
         config: all that builds it, but for files.
         others: further tensors.
@@ -68,7 +68,8 @@ def write_model(
         The size of the file in bytes.
 
     Raises:
-        ValueError: where nothing in the model can be converted.
+        ValueError: for a model that cannot be converted, see `convert`, and for one that its
+            configuration does not build again.
     """
     if not any(isinstance(module, Int4Module) for module in model.modules()):
         model = convert(model)
@@ -81,13 +82,14 @@ def write_model(
     tensors = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if not name.startswith(_TRAINING_ONLY)
+        if not name.startswith(TRAINING_ONLY)
     }
     tensors.update(others)
+    descriptions = describe(model)
     metadata = {
         "task": task,
         "config": json.dumps(config, separators=(",", ":")),
-        "quantized": json.dumps(describe(model), separators=(",", ":")),
+        "quantized": json.dumps(descriptions, separators=(",", ":")),
         "versions": json.dumps({name: packages.version(name) for name in ("torch", "espnet")}),
     }
     # Filter banks and the like follow from the configuration.
@@ -102,13 +104,52 @@ def write_model(
             if name in own and name in tensors and name.startswith("frontend.")
             and torch.equal(tensor, tensors[name])
         ]  # fmt: skip
+    _check_that_it_fits(fresh, tensors, descriptions, others)
     metadata["rebuilt"] = json.dumps(rebuilt)
-    kept = {name: tensor for name, tensor in tensors.items() if name not in rebuilt}
+    left_out = {*rebuilt, *_tied(descriptions)}
+    kept = {name: tensor for name, tensor in tensors.items() if name not in left_out}
     # What was published in half precision loses nothing by it.
     halves = [name for name, tensor in kept.items() if _fits_half(tensor)]
     metadata["halves"] = json.dumps(halves)
     kept.update({name: kept[name].half() for name in halves})
     return file_format.write(path, kept, metadata)
+
+
+def _tied(descriptions: Mapping[str, Description]) -> dict[str, str]:
+    """Return the tensors that are other tensors too, and which."""
+    found = {}
+    for name, description in descriptions.items():
+        if "tied_to" in description:
+            found[name] = description["tied_to"]
+            if description["role"] == "weight":
+                found[f"{name}_scale"] = f"{description['tied_to']}_scale"
+    return found
+
+
+def _check_that_it_fits(
+    fresh: torch.nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    descriptions: Mapping[str, Description],
+    others: Mapping[str, torch.Tensor],
+) -> None:
+    """Refuse to write what no reader could load: a model that is not the configuration's."""
+    convert_structure(fresh, descriptions)
+    wanted = {n: t for n, t in fresh.state_dict().items() if not n.startswith(TRAINING_ONLY)}
+    given = {name: tensor for name, tensor in tensors.items() if name not in others}
+    differing = [
+        *(f"{name} (not in the model)" for name in wanted if name not in given),
+        *(f"{name} (not in the configuration's)" for name in given if name not in wanted),
+        *(
+            f"{name} (another shape)"
+            for name, tensor in given.items()
+            if name in wanted and wanted[name].shape != tensor.shape
+        ),
+    ]
+    if differing:
+        raise ValueError(
+            f"the model is not the one that its configuration builds: {listed(differing)}. Give the "
+            "configuration that the model was built from."
+        )
 
 
 def _fits_half(tensor: torch.Tensor) -> bool:
@@ -160,11 +201,14 @@ def fill(model: torch.nn.Module, stored: StoredModel, others: tuple[str, ...] = 
     # In place: ESPnet's search holds the decoder and the joint network.
     convert_structure(model, stored.descriptions)
     loadable = {name: tensor for name, tensor in stored.tensors.items() if name not in others}
+    for name, other in _tied(stored.descriptions).items():
+        if other in loadable:
+            loadable[name] = loadable[other]
     outcome = model.load_state_dict(loadable, strict=False, assign=True)
     missing = [
         name
         for name in outcome.missing_keys
-        if name not in stored.rebuilt and not name.startswith(_TRAINING_ONLY)
+        if name not in stored.rebuilt and not name.startswith(TRAINING_ONLY)
     ]
     if missing or outcome.unexpected_keys:
         raise Int4FileError(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_transducer import SCHEME, build_transducer, random_batch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from espnet_quant4.int4 import convert, convert_structure, describe, use_int4
+from espnet_quant4.int4 import convert, convert_structure, describe, parts_in_float, use_int4
 from espnet_quant4.int4.embedding import Int4Embedding
 from espnet_quant4.int4.linear import Int4Linear
 from espnet_quant4.int4.lstm import Int4LSTM
@@ -216,6 +216,145 @@ def test_what_is_in_float_stays(model):
         convert(build_transducer())
     with pytest.raises(ValueError, match="nowhere.weight"):
         convert_structure(build_transducer(), {"nowhere.weight.x": {"role": "weight"}})
+
+
+def test_the_copy_shares_no_tensor_with_the_model(model):
+    mixed = build_transducer({**SCHEME, "linear": {"weight": None, "input": None}})
+    with calibrating(mixed), torch.no_grad():
+        mixed(**random_batch())
+    converted = convert(mixed)
+    theirs = {t.data_ptr() for t in (*mixed.parameters(), *mixed.buffers())}
+    own = [*converted.named_parameters(), *converted.named_buffers()]
+    assert own and not [name for name, t in own if t.numel() and t.data_ptr() in theirs]
+    before = {name: value.clone() for name, value in converted.state_dict().items()}
+    with torch.no_grad():
+        for parameter in mixed.parameters():
+            parameter.add_(1.0)
+    assert all(torch.equal(before[name], value) for name, value in converted.state_dict().items())
+    converted.half()
+    assert {p.dtype for p in mixed.parameters()} == {torch.float32}
+
+
+def test_converting_leaves_clips_of_the_model_alone():
+    layer = QuantEmbedding(6, 4)
+    apply_scheme(layer, {"embedding": {"weight": {"quantizer": "lsq", "bits": 4}}})
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    convert(layer)
+    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+MAX8 = {"quantizer": "max", "bits": 8, "granularity": "row"}
+
+
+class Pair(torch.nn.Module):
+    """A table that two layers share, and a layer that stands in two places."""
+
+    def __init__(self, bits=8):
+        super().__init__()
+        self.table, self.out = QuantEmbedding(6, 4), QuantLinear(4, 6)
+        self.out.weight = self.table.weight
+        self.again = self.out
+        self.within = torch.nn.ModuleList([self.out])
+        self.plain = torch.nn.Linear(4, 6)
+        self.tied = torch.nn.Linear(4, 6)
+        self.tied.weight = self.plain.weight
+        apply_scheme(self, {"embedding": {"weight": {**MAX8, "bits": bits}},
+                            "linear": {"weight": MAX8, "input": {"quantizer": "fix", "bits": 8,
+                                                                 "clip": 1.0}}})  # fmt: skip
+
+    def forward(self, ids):
+        return self.again(self.table(ids).tanh()), self.plain(self.table(ids))
+
+
+def test_what_is_shared_stays_shared():
+    pair = Pair()
+    converted = convert(pair)
+    assert isinstance(converted.out, Int4Linear) and converted.again is converted.out
+    assert converted.within[0] is converted.out
+    assert converted.table.weight is converted.out.weight
+    assert converted.table.weight_scale is converted.out.weight_scale
+    assert converted.tied.weight is converted.plain.weight is not pair.plain.weight
+    described = describe(converted)
+    assert described["out.weight"]["tied_to"] == "table.weight" and described["out.weight"]["tied"]
+    ids = torch.tensor([0, 5, 3])
+    with torch.no_grad():
+        torch.testing.assert_close(converted(ids), pair.eval()(ids), rtol=0, atol=1e-6)
+    empty = convert_structure(Pair(), described)
+    empty.load_state_dict(converted.state_dict(), assign=True)
+    assert empty.table.weight.data_ptr() == empty.out.weight.data_ptr()
+    assert empty.again is empty.within[0] is empty.out and describe(empty) == described
+    # Of other bits the codes are others.
+    other = convert(Pair(bits=4))
+    assert other.table.weight.shape == (6, 2) and other.out.weight.shape == (6, 4)
+    assert "tied_to" not in describe(other)["out.weight"] and describe(other)["out.weight"]["tied"]
+
+
+def test_a_table_that_a_float_layer_reads_too_is_copied():
+    pair = Pair()
+    pair.plain.weight = pair.table.weight
+    converted = convert(pair)
+    assert torch.equal(converted.plain.weight, pair.plain.weight)
+    assert converted.plain.weight.data_ptr() != pair.plain.weight.data_ptr()
+
+
+class Doubled(QuantLinear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class Named(QuantLinear):
+    def extra_repr(self):
+        return "named"
+
+
+def small(kind):
+    layer = kind(4, 3)
+    apply_scheme(layer, {"linear": {"weight": MAX8, "input": {"quantizer": "fix", "bits": 8,
+                                                              "clip": 1.0}}})  # fmt: skip
+    return torch.nn.Sequential(torch.nn.Tanh(), layer)
+
+
+def test_code_that_conversion_would_drop_is_refused():
+    with pytest.raises(ValueError, match="1: Doubled defines forward of its own.*by an override"):
+        convert(small(Doubled))
+    assert isinstance(convert(small(Named))[1], Int4Linear)
+    hooked = small(QuantLinear)
+    handle = hooked[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="1: QuantLinear has a forward hook"):
+        convert(hooked)
+    handle.remove()
+    convert(hooked)
+    # In float by the scheme it stays what it is; the rest is converted.
+    both = torch.nn.ModuleDict({"own": Doubled(4, 3), "layer": QuantLinear(4, 3)})
+    apply_scheme(both, {"linear": {"weight": MAX8, "input": {"quantizer": "fix", "bits": 8,
+                                                             "clip": 1.0}},
+                        "overrides": [{"pattern": "own", "weight": None, "input": None}]})  # fmt: skip
+    converted = convert(both)
+    assert type(converted["own"]) is Doubled and isinstance(converted["layer"], Int4Linear)
+    (part,) = parts_in_float(converted)
+    assert (part.name, part.kind, part.parameters) == ("own", "Doubled", 15)
+    assert part.reason == "all in float by the scheme"
+
+
+def test_what_cannot_be_converted_is_told(model):
+    with pytest.raises(ValueError, match="is converted already: use it"):
+        convert(convert(model))
+    with pytest.raises(ValueError, match="no layer to convert: none has a scheme"):
+        convert(build_transducer())
+    with pytest.raises(ValueError, match="no layer to convert: none is of espnet_quant4.nn"):
+        convert(torch.nn.Linear(3, 4))
+    weights = build_transducer({"linear": {"weight": SCHEME["linear"]["weight"]}})
+    with pytest.raises(ValueError, match=r"leaves a part of each in float: .*ctc_lo \(input\)"):
+        convert(weights)
+
+
+def test_no_quantized_layer_stays_in_float_for_want_of_a_clip(model):
+    unset = copy.deepcopy(model)
+    quantizer = unset.joint_network.lin_out.quantizers["input"]
+    quantizer.calibrated.zero_()
+    quantizer._known_calibrated = False
+    with pytest.raises(ValueError, match="1 clips .* never set: joint_network.lin_out.input. Cali"):
+        convert(unset)
 
 
 # ---- inference of a model that stays what it is --------------------------------------------------

@@ -73,3 +73,24 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         dtype = next((p.dtype for p in self.parameters()), torch.float32)
         zeros = torch.zeros(self.nlayers, self.nhid, dtype=dtype)
         return zeros, zeros.clone()
+
+    def batch_score(
+        self, ys: torch.Tensor, states: list[Any], xs: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Score the tokens that may follow each prefix, also where ``rnn`` is an LSTM's INT4 form.
+
+        Args:
+            ys: prefixes ``(B, L)`` int64.
+            states: of each prefix ``(hidden, cell)``, each ``(layers, cells)``, or None at the start.
+            xs: encoder output, which is not looked at.
+
+        Returns:
+            Log probabilities ``(B, vocab_size)`` and the states after each prefix.
+        """
+        carried = None
+        if states[0] is not None:
+            hidden, cell = zip(*states, strict=True)
+            carried = torch.stack(hidden, dim=1), torch.stack(cell, dim=1)
+        scores, (hidden, cell) = self(ys[:, -1:], carried)
+        log_probabilities = scores.squeeze(1).log_softmax(dim=-1)
+        return log_probabilities, [(hidden[:, i], cell[:, i]) for i in range(len(ys))]
