@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet_quant4.scheme import TENSORS, Scheme, SchemeError
+from espnet_quant4.text_files import read_yaml
 
 #: The width of a variant's base that ``weight_bits`` and ``activation_bits`` replace.
 REPLACED_BITS = 4
+FAMILIES = ("asr", "hybrid")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -56,7 +56,7 @@ class Variant:
     activation_bits: int | None = None
     schemes: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
-    families: Sequence[str] = ("asr", "hybrid")
+    families: Sequence[str] = FAMILIES
 
 
 def read_variants(path: str | Path) -> tuple[str, list[Variant]]:
@@ -67,33 +67,85 @@ def read_variants(path: str | Path) -> tuple[str, list[Variant]]:
 
     Raises:
         SchemeError: for anything in it that is not valid.
+        TextFileError, OSError: where it is missing, no text or no YAML.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SchemeError(f"{path}: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, Mapping) or set(content) != {"base", "variants"}:
         raise SchemeError(f"{path}: wanted are the keys base and variants, no others")
-    known = [item.name for item in fields(Variant)]
+    base, entries = content["base"], content["variants"]
+    if not isinstance(base, str) or not base:
+        raise SchemeError(f"{path}: base {base!r}; valid is the name or the file of a scheme")
+    if not isinstance(entries, list) or not entries:
+        raise SchemeError(f"{path}: variants {entries!r}; valid is a list with at least one")
     variants: list[Variant] = []
-    for number, entry in enumerate(content["variants"] or []):
+    for number, entry in enumerate(entries):
         place = f"{path}: variants[{number}]"
-        if not isinstance(entry, Mapping):
-            raise SchemeError(
-                f"{place}: {entry!r}; valid is a mapping with keys {', '.join(known)}"
-            )
-        unknown = [key for key in entry if key not in known]
-        missing = [key for key in ("name", "group", "title") if not isinstance(entry.get(key), str)]
-        if unknown or missing:
-            raise SchemeError(
-                f"{place}: unknown keys {unknown}, missing {missing}; valid: {', '.join(known)}"
-            )
-        if not _NAME.fullmatch(entry["name"]):
-            raise SchemeError(f"{place}: name {entry['name']!r}: small letters, digits and _")
+        _check_variant(entry, place)
         if entry["name"] in [variant.name for variant in variants]:
             raise SchemeError(f"{place}: name {entry['name']!r} stands twice")
         variants.append(Variant(**entry))
-    return str(content["base"]), variants
+    return base, variants
+
+
+def _check_variant(entry: Any, place: str) -> None:
+    known = [item.name for item in fields(Variant)]
+    if not isinstance(entry, Mapping):
+        raise SchemeError(f"{place}: {entry!r}; valid is a mapping with keys {', '.join(known)}")
+    unknown = [key for key in entry if key not in known]
+    missing = [key for key in ("name", "group", "title") if not isinstance(entry.get(key), str)]
+    if unknown or missing:
+        raise SchemeError(
+            f"{place}: unknown keys {unknown}, missing {missing}; valid: {', '.join(known)}"
+        )
+    if not _NAME.fullmatch(entry["name"]):
+        raise SchemeError(f"{place}: name {entry['name']!r}: small letters, digits and _")
+    for key, value in entry.items():
+        valid = _VALID.get(key)
+        if valid is not None and not valid[1](value):
+            raise SchemeError(f"{place}: {key} {value!r}; valid is {valid[0]}")
+
+
+def _is_bits(value: Any) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= 32)
+
+
+def _by_family(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        family in FAMILIES and isinstance(text, str) for family, text in value.items()
+    )
+
+
+def _is_change(value: Any) -> bool:
+    """Return whether changes have the form of a scheme; what is in it `Scheme` checks."""
+    if not isinstance(value, Mapping):
+        return False
+    return all(
+        isinstance(entry, list)
+        and all(isinstance(one, Mapping) and isinstance(one.get("pattern"), str) for one in entry)
+        if kind == "overrides"
+        else isinstance(entry, Mapping)
+        for kind, entry in value.items()
+    )
+
+
+# What a key's value must be, in words and as a check.
+_VALID: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "changes": (
+        "a mapping as in a scheme, such as {lstm: {input: {bits: 8}}}; overrides a list, each with "
+        "its pattern",
+        _is_change,
+    ),
+    "weight_bits": ("a whole number of bits", _is_bits),
+    "activation_bits": ("a whole number of bits", _is_bits),
+    "schemes": ("a scheme file by family, such as {asr: mixed.yaml}", _by_family),
+    "arguments": ('options of run.sh by family, such as {asr: "--qat false"}', _by_family),
+    "families": (
+        f"a list of {' and '.join(FAMILIES)}",
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(family in FAMILIES for family in value)
+        ),
+    ),
+}
 
 
 def select(variants: Sequence[Variant], family: str, only: Sequence[str] = ()) -> list[Variant]:

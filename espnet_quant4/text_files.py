@@ -74,29 +74,64 @@ def read_json(path: str | Path) -> Any:
     """Return a JSON file's content.
 
     Raises:
-        TextFileError: for what is not JSON, with its line; else as `read_text`.
+        TextFileError: for what is not JSON, with its line, or has a key twice; else as `read_text`.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text, object_pairs_hook=_each_once)
     except json.JSONDecodeError as error:
         raise TextFileError(f"{path}:{error.lineno}: not valid JSON: {error.msg}.") from error
+    # Brackets in brackets without end, numbers of thousands of digits.
+    except (RecursionError, ValueError) as error:
+        raise TextFileError(f"{path}: not valid JSON: {error}.") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; refuses a key that stands twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands twice in an object")
+        found[key] = value
+    return found
 
 
 def read_yaml(path: str | Path) -> Any:
     """Return a YAML file's content.
 
     Raises:
-        TextFileError: for what is not YAML, with its line; else as `read_text`.
+        TextFileError: for what is not YAML or has a key twice, with its line; else as `read_text`.
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice, of which YAML's own would keep the last without a word."""
+
+        # Of what is written: later << brings in the keys of other mappings.
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            lines: dict[tuple[str, str], int] = {}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                name = key.tag, key.value
+                if name in lines:
+                    problem = f"{key.value!r} stands here and in line {lines[name]}"
+                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                lines[name] = key.start_mark.line + 1
+            return node
+
+    text = read_text(path)
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise TextFileError(f"{place}: not valid YAML: {problem}.") from error
+    # Brackets in brackets without end, dates such as 2024-13-01.
+    except (RecursionError, ValueError) as error:
+        raise TextFileError(f"{path}: not valid YAML: {error}.") from error
 
 
 def read_pairs(path: str | Path, fallback: str | None = None) -> Iterator[tuple[int, str, str]]:

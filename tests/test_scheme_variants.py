@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from espnet_quant4.bin import variants as command
+from espnet_quant4.bin.main import main
 from espnet_quant4.scheme import Scheme, SchemeError
 from espnet_quant4.scheme_variants import Variant, changed, read_variants, scheme_of, with_bits
 
@@ -70,6 +71,9 @@ def test_variants_of_an4_differ_from_the_base_and_from_each_other() -> None:
             seen.append(what)
 
 
+WHOLE = {"name": "a", "group": "b", "title": "c"}
+
+
 @pytest.mark.parametrize(
     "entry, message",
     [
@@ -77,6 +81,21 @@ def test_variants_of_an4_differ_from_the_base_and_from_each_other() -> None:
         ({"name": "a", "group": "b"}, r"missing \['title'\]"),
         ({"name": "a", "group": "b", "title": "c", "bits": 3}, r"unknown keys \['bits'\]"),
         ({"name": "A b", "group": "b", "title": "c"}, "small letters"),
+        ({**WHOLE, "changes": ["lstm"]}, r"variants\[0\]: changes .*; valid is a mapping as in a"),
+        ({**WHOLE, "changes": {"lstm": 4}}, "changes .*; valid is a mapping as in a scheme"),
+        (
+            {**WHOLE, "changes": {"overrides": [{"bits": 4}]}},
+            "overrides a list, each with its pattern",
+        ),
+        ({**WHOLE, "weight_bits": "4"}, "weight_bits '4'; valid is a whole number"),
+        ({**WHOLE, "activation_bits": -4}, "activation_bits -4; valid is a whole number"),
+        (
+            {**WHOLE, "schemes": "mixed.yaml"},
+            "schemes 'mixed.yaml'; valid is a scheme file by family",
+        ),
+        ({**WHOLE, "arguments": {"asr": 1}}, "arguments .*; valid is options of run.sh by family"),
+        ({**WHOLE, "families": "asr"}, "families 'asr'; valid is a list of asr and hybrid"),
+        ({**WHOLE, "families": ["lm"]}, r"families \['lm'\]; valid is a list of asr and hybrid"),
     ],
 )
 def test_wrong_entries(entry, message: str, tmp_path: Path) -> None:
@@ -88,7 +107,14 @@ def test_wrong_entries(entry, message: str, tmp_path: Path) -> None:
 
 def test_wrong_files(tmp_path: Path) -> None:
     path = tmp_path / "variants.yaml"
-    with pytest.raises(SchemeError, match="No such file"):
+    with pytest.raises(FileNotFoundError):
+        read_variants(path)
+    for variants in ("", "3", "{a: {name: a}}", "[]"):
+        path.write_text(f"base: tailored\nvariants: {variants}\n")
+        with pytest.raises(SchemeError, match="variants.yaml: variants .*; valid is a list"):
+            read_variants(path)
+    path.write_text("base:\nvariants: [{name: a, group: b, title: c}]\n")
+    with pytest.raises(SchemeError, match="base None; valid is the name or the file of a scheme"):
         read_variants(path)
     path.write_text("base: tailored")
     with pytest.raises(SchemeError, match="base and variants"):
@@ -120,5 +146,5 @@ def test_command_writes_schemes_and_prints_options(tmp_path: Path, capsys) -> No
     mixed = AN4.parent / "hybrid1/conf/mixed.yaml"
     assert Scheme.load(tmp_path / "mixed.yaml").to_dict() == Scheme.load(mixed).to_dict()
     # The joint network is the transducer's.
-    assert command.main([*arguments, "--only", "joint_8"]) == 1
+    assert main(["variants", *arguments, "--only", "joint_8"]) == 1
     assert "joint_8: valid: tailored" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import yaml
 
 from espnet_quant4.text_files import (
     TextFileError,
@@ -54,6 +55,34 @@ def test_binary_files_are_refused(tmp_path, content):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(TextFileError, match="is a folder"):
         read_lines(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "message"),
+    [
+        (read_json, '{"a": 1,\n"a": 2}', "table: not valid JSON: 'a' stands twice in an object"),
+        (read_yaml, "a: 1\nb: 2\na: 3\n", "table:3: not valid YAML: 'a' stands here and in line 1"),
+        (read_yaml, "b: {a: 1, a: 2}\n", "table:1: not valid YAML: 'a' stands here and in line 1"),
+        (read_json, "[" * 100_000, "table: not valid JSON: "),
+        (read_yaml, "[" * 20_000, "table: not valid YAML: "),
+        (read_yaml, "a: 2024-13-45", "table: not valid YAML: month must be in"),
+        (read_yaml, "a: \x01", "table: not valid YAML: unacceptable character"),
+    ],
+    ids=["json", "yaml", "flow", "deep-json", "deep-yaml", "date", "control"],
+)
+def test_what_a_parser_takes_by_halves_or_dies_of_is_refused(tmp_path, read, content, message):
+    path = tmp_path / "table"
+    path.write_text(content)
+    with pytest.raises(TextFileError, match=message) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_merged_keys_of_yaml_may_be_set_anew(tmp_path):
+    path = tmp_path / "table"
+    content = "x: &x {a: 1, b: 2}\ny: &y {<<: *x, a: 3}\nz: {<<: *y, b: 4}\n"
+    path.write_text(content)
+    assert read_yaml(path) == yaml.safe_load(content)
 
 
 @pytest.mark.parametrize(("read", "content"), [(read_json, '{\n"a": }'), (read_yaml, "a: 1\nb: [")])

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import require_file_output
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.variants import add_selection
 
@@ -44,23 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.report.ablation import COLUMNS, Experiments, collect, for_table
     from espnet_quant4.report.ablation_figures import draw_bars, draw_sizes
     from espnet_quant4.report.drawing import require_matplotlib
-    from espnet_quant4.report.experiment.error import ReportError
     from espnet_quant4.report.results import to_markdown, write_json
-    from espnet_quant4.report.scoring import ScoringError
-    from espnet_quant4.scheme import SchemeError
     from espnet_quant4.scheme_variants import read_variants, select
 
-    try:
-        if args.figure is not None or args.size_figure is not None:
-            require_matplotlib()
-        _, variants = read_variants(args.file)
-        experiments = Experiments(
-            args.experiments, args.seeds, args.part, task=task_class(args.family)
-        )
-        rows = collect(select(variants, args.family, args.only), experiments, args.reference)
-    except (ReportError, SchemeError, ScoringError, OSError) as error:
-        print(f"espnet-quant4 ablation: {error}", file=sys.stderr)
-        return 1
+    for option, path in (
+        ("--output", args.output),
+        ("--figure", args.figure),
+        ("--size_figure", args.size_figure),
+    ):
+        require_file_output(option, path)
+    if args.figure is not None or args.size_figure is not None:
+        require_matplotlib()
+    _, variants = read_variants(args.file)
+    experiments = Experiments(args.experiments, args.seeds, args.part)
+    selected = select(variants, args.family, args.only)
+    # Behind the checks of what is given: it imports ESPnet.
+    experiments = replace(experiments, task=task_class(args.family))
+    rows = collect(selected, experiments, args.reference)
     write_json(rows, args.output)
     if args.figure is not None:
         draw_bars(rows, args.figure)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def packages(names: Sequence[str]) -> Iterator[Need]:
     """Look Python packages up without importing them."""
     for name in names:
         found = None
-        if importlib.util.find_spec(name) is not None:
+        if _is_installed(name):
             distribution = "espnet" if name == "espnet2" else name.replace("_", "-")
             try:
                 found = importlib.metadata.version(distribution)
@@ -82,10 +83,24 @@ def packages(names: Sequence[str]) -> Iterator[Need]:
         yield Need("package", name, found, SOURCES.get(name, f"pip install {name}"))
 
 
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    # Of a package in one that is missing, and of what is no name.
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
 def folders(pairs: Sequence[str]) -> Iterator[Need]:
-    """Look ``NAME=PATH`` up; an empty path is one that nobody has entered."""
+    """Look ``NAME=PATH`` up; an empty path is one that nobody has entered.
+
+    Raises:
+        ValueError: for what has another form.
+    """
     for pair in pairs:
-        name, _, path = pair.partition("=")
+        name, equals, path = pair.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--folders {pair}: valid is NAME=PATH, such as SWBD=/corpora")
         there = bool(path) and Path(path).is_dir()
         source = f"no folder {path}" if path else f"enter it in db.sh, or export {name}"
         if name in SOURCES:
@@ -97,10 +112,12 @@ def room(pairs: Sequence[str]) -> Iterator[Need]:
     """Compare ``FOLDER=GIGABYTES`` with what is free where the folder is, or will be.
 
     Raises:
-        ValueError: for a size that is no number.
+        ValueError: for a size that is no number, or negative.
     """
     for pair in pairs:
         folder, _, size = pair.rpartition("=")
+        if not folder or not 0 <= _number(size) < math.inf:
+            raise ValueError(f"--room {pair}: valid is FOLDER=GIGABYTES, such as dump=40")
         there = Path(folder).absolute()
         while not there.exists():
             there = there.parent
@@ -108,6 +125,13 @@ def room(pairs: Sequence[str]) -> Iterator[Need]:
         found = f"{free:.0f} GB free" if free >= float(size) else None
         source = f"{free:.0f} GB are free in {there}; link {folder} to another disk"
         yield Need("room", f"{folder}: {size} GB", found, source)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -139,8 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             *folders(args.folders),
             *room(args.room),
         ]
-    except ValueError:
-        parser.error(f"--room {' '.join(args.room)}: valid is FOLDER=GIGABYTES, such as dump=40")
+    except ValueError as error:
+        parser.error(str(error))
     for need in needs:
         print(
             f"{'ok' if need.found else 'MISSING':<8} {need.kind:<8} {need.name:<20} {need.found or ''}"

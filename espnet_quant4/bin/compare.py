@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import refuse_twice, require_file_output, whole_number
 from espnet_quant4.bin.command import run_command
 
 
@@ -29,7 +30,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--first", type=Path, nargs="+", required=True)
     parser.add_argument("--second", type=Path, nargs="+", required=True)
-    parser.add_argument("--samples", type=int, default=10000, help="draws of the bootstrap")
+    parser.add_argument(
+        "--samples",
+        type=whole_number(1, 10_000_000),
+        default=10000,
+        help="draws of the bootstrap",
+    )
     parser.add_argument("--output", type=Path, help="JSON file to write")
     return parser
 
@@ -42,24 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"--first has {len(args.first)} files and --second {len(args.second)}; they are paired"
         )
-    if args.samples < 1:
-        parser.error(f"--samples {args.samples}: valid are 1 and above")
+    refuse_twice("--first with --second", list(zip(args.first, args.second, strict=True)))
+    require_file_output("--output", args.output)
 
     from espnet_quant4.report.results import score_texts, write_json
-    from espnet_quant4.report.scoring import Counts, ScoringError
+    from espnet_quant4.report.scoring import Counts
     from espnet_quant4.report.significance import bootstrap, matched_pairs
 
-    try:
-        pairs = [
-            tuple(score_texts(args.reference, path)["wer"] for path in pair)
-            for pair in zip(args.first, args.second, strict=True)
-        ]
-        aligned = [(first.alignments, second.alignments) for first, second in pairs]
-        difference = bootstrap(aligned, args.samples)
-        segments = matched_pairs(aligned)
-    except (ScoringError, OSError) as error:
-        print(f"espnet-quant4 compare: {error}", file=sys.stderr)
-        return 1
+    pairs = [
+        tuple(score_texts(args.reference, path)["wer"] for path in pair)
+        for pair in zip(args.first, args.second, strict=True)
+    ]
+    aligned = [(first.alignments, second.alignments) for first, second in pairs]
+    difference = bootstrap(aligned, args.samples)
+    segments = matched_pairs(aligned)
     rates = [sum((pair[side].total for pair in pairs), Counts()).error_rate for side in range(2)]
     row = {
         "first_wer": round(rates[0], 2),

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espnet_quant4.bin.arguments import require_folder_output, whole_number
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.extras import install_command
 
@@ -68,13 +69,17 @@ def get_parser() -> argparse.ArgumentParser:
         default="true",
         help="true: a file for each side of a call, and segments; false: one for each utterance",
     )
-    output.add_argument("--nj", type=int, default=2, help="calls whose audio is written at a time")
+    output.add_argument(
+        "--nj", type=whole_number(1), default=2, help="calls whose audio is written at a time"
+    )
     output.add_argument(
         "--dry_run", choices=TRUE_FALSE, default="false", help="true: read and check; write nothing"
     )
     rules = parser.add_argument_group("rules")
-    rules.add_argument("--dev_utterances", type=int, default=4000)
-    rules.add_argument("--max_duplicates", type=int, default=300, help="of a text in training")
+    rules.add_argument("--dev_utterances", type=whole_number(1), default=4000)
+    rules.add_argument(
+        "--max_duplicates", type=whole_number(1), default=300, help="of a text in training"
+    )
     rules.add_argument("--noises", choices=("keep", "remove"), default="keep")
     return parser
 
@@ -82,17 +87,11 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = get_parser().parse_args(arguments)
-
-    from espnet_quant4.corpora.switchboard.findings import CorpusError
-
     try:
         prepare(args)
-    except (CorpusError, ModuleNotFoundError) as error:
-        message = str(error)
-        if isinstance(error, ModuleNotFoundError):
-            message += f"; install it with: {install_command('swbd')}"
-        print(f"espnet-quant4 prepare-switchboard: {message}", file=sys.stderr)
-        return 1
+    except ModuleNotFoundError as error:
+        hint = f"install it with: {install_command('swbd')}"
+        raise ModuleNotFoundError(f"{error}; {hint}", name=error.name) from error
     return 0
 
 
@@ -101,6 +100,7 @@ def prepare(args: argparse.Namespace) -> None:
 
     Raises:
         CorpusError: if a corpus cannot be prepared.
+        ValueError, OSError: if files cannot be read or written.
     """
     from espnet_quant4.corpora.switchboard import dictionary, fisher, hub5, split, swbd1
     from espnet_quant4.corpora.switchboard.data_folder import (
@@ -110,6 +110,7 @@ def prepare(args: argparse.Namespace) -> None:
     )
     from espnet_quant4.corpora.switchboard.findings import Findings, write_findings
     from espnet_quant4.corpora.switchboard.normalize import NOISES
+    from espnet_quant4.text_files import write_lines, write_text
 
     segments = args.segments == "true"
     allow_incomplete = args.allow_incomplete == "true"
@@ -120,10 +121,14 @@ def prepare(args: argparse.Namespace) -> None:
         every.append(Findings(corpus))
         return every[-1]
 
-    swbd = _folder(args, "swbd", "LDC97S62")
-    eval_audio = _folder(args, "eval2000_audio", "LDC2002S09")
-    eval_text = _folder(args, "eval2000_text", "LDC2002T43")
-    transcripts = args.transcripts or _transcripts(args, swbd)
+    if args.train_set == args.dev_set:
+        raise ValueError(
+            f"--train_set and --dev_set are both {args.train_set}; give them two names"
+        )
+    require_folder_output("--data", args.data)
+    require_folder_output("--audio", audio)
+    swbd, eval_audio, eval_text, transcripts = _folders(args)
+    persons = swbd1.read_speakers(args.speakers) if args.speakers else None
 
     # What is smallest first: a wrong folder shows before hours of work.
     found = findings("eval2000")
@@ -132,7 +137,6 @@ def prepare(args: argparse.Namespace) -> None:
         found = findings("rt03")
         evaluations["rt03"] = hub5.prepare_rt03(args.rt03, found), found
     found = findings("swbd")
-    persons = swbd1.read_speakers(args.speakers) if args.speakers else None
     utterances, entries = swbd1.prepare_swbd1(
         swbd, transcripts, found, persons, args.noises, allow_incomplete
     )
@@ -158,14 +162,11 @@ def prepare(args: argparse.Namespace) -> None:
         write_data_folder(args.data / name, written[name], audio, segments)
     for name, (evaluation, found) in evaluations.items():
         folder = args.data / name
-        (folder / "stm").write_text(evaluation.stm.format(), encoding="utf-8")
-        (folder / "glm").write_bytes(evaluation.glm)
+        write_text(folder / "stm", evaluation.stm.format())
+        write_text(folder / "glm", evaluation.glm)
         found.notes += [f"STM: {number} {what}" for what, number in evaluation.stm.repairs.items()]
-    lexicon = args.data / "local" / "dict" / "lexicon.txt"
-    lexicon.parent.mkdir(parents=True, exist_ok=True)
-    lexicon.write_text("\n".join(dictionary.lexicon(entries)) + "\n", encoding="utf-8")
-    noises = NOISES if args.noises == "keep" else ()
-    (args.data / "nlsyms.txt").write_text("".join(f"{noise}\n" for noise in noises))
+    write_lines(args.data / "local" / "dict" / "lexicon.txt", dictionary.lexicon(entries))
+    write_lines(args.data / "nlsyms.txt", NOISES if args.noises == "keep" else ())
     write_findings(args.data / "local" / "left_out.tsv", every)
     _print(every, {args.data / name: part for name, part in written.items()})
     print(f"all that was left out: {args.data / 'local' / 'left_out.tsv'}")
@@ -181,19 +182,40 @@ def _print(every: Sequence[Findings], parts: Mapping[Path, Sequence[Utterance]])
         print(f"{folder}: {len(part)} utterances, {hours:.2f} h, {speakers} speakers")
 
 
-def _folder(args: argparse.Namespace, option: str, number: str) -> Path:
-    """Return the folder of a corpus: the option's, or that of --corpora."""
-    from espnet_quant4.corpora.switchboard.findings import CorpusError
+def _folders(args: argparse.Namespace) -> tuple[Path, Path, Path, Path]:
+    """Return the folders of Switchboard-1, Hub5 2000's audio and text, and the ISIP transcripts.
 
-    given: Path | None = getattr(args, option)
-    if given is not None:
-        return given
-    if args.corpora is None:
-        raise CorpusError(
-            f"--{option} is not given. Name {number}, or with --corpora the folder that holds "
-            "LDC97S62, LDC2002S09 and LDC2002T43 (SWBD in ESPnet's db.sh)."
-        )
-    return Path(args.corpora, number)
+    They are there, and so are those of Fisher and RT-03: a missing one must not show after hours.
+    """
+    from espnet_quant4.corpora.switchboard import fisher, hub5, swbd1
+    from espnet_quant4.corpora.switchboard.findings import require_folder
+
+    holds = "LDC97S62, LDC2002S09 and LDC2002T43 (SWBD in ESPnet's db.sh)"
+    if args.corpora is not None:
+        require_folder(args.corpora, "--corpora", f"It is the folder that holds {holds}.")
+    found = []
+    for option, number, what, layout in (
+        ("swbd", "LDC97S62", "Switchboard-1 audio", swbd1.AUDIO_LAYOUT),
+        ("eval2000_audio", "LDC2002S09", "Hub5 2000 audio", hub5.EVAL2000_AUDIO),
+        ("eval2000_text", "LDC2002T43", "Hub5 2000 transcripts", hub5.EVAL2000_TEXT),
+    ):
+        path = getattr(args, option) or (args.corpora and Path(args.corpora, number))
+        if path is None:
+            raise ValueError(
+                f"--{option} is not given. Name {number}, or with --corpora the folder that holds "
+                f"{holds}."
+            )
+        found.append(require_folder(path, what, f"{layout} Name it with --{option}."))
+    for path in args.fisher or ():
+        require_folder(path, "--fisher", fisher.LAYOUT)
+    if args.rt03:
+        require_folder(args.rt03, "--rt03", hub5.RT03_LAYOUT)
+    swbd, audio, text = found
+    if args.transcripts is not None:
+        transcripts = require_folder(args.transcripts, "--transcripts", swbd1.TRANSCRIPT_LAYOUT)
+    else:
+        transcripts = _transcripts(args, swbd)
+    return swbd, audio, text, transcripts
 
 
 def _transcripts(args: argparse.Namespace, swbd: Path) -> Path:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import require_folder_output
 from espnet_quant4.bin.command import run_command
 
 SCORERS = ("auto", "builtin", "sclite")
@@ -30,25 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from espnet_quant4.report.results import score_texts, write_score
     from espnet_quant4.report.sclite import find_sclite, score_counts
-    from espnet_quant4.report.scoring import ScoringError, format_counts, format_score
+    from espnet_quant4.report.scoring import format_counts, format_score
 
-    try:
-        scores = score_texts(args.reference, args.hypothesis)
-        program = find_sclite() if args.scorer != "builtin" else None
-        if args.scorer == "sclite" and program is None:
-            raise FileNotFoundError("sclite is not installed (Debian: apt-get install sctk)")
-        for rate, result in scores.items():
-            counts = score_counts(result, program) if program else result.counts
-            units = {"wer": "words", "cer": "characters"}[rate]
-            print(f"{units}, counted by {program or 'the built-in scorer'}")
-            print(format_counts(counts))
-            if args.alignments:
-                print(format_score(result).partition("\n\n")[2])
-            if args.output:
-                write_score(args.output / f"score_{rate}", result)
-    except (ScoringError, FileNotFoundError) as error:
-        print(f"espnet-quant4 score: {error}", file=sys.stderr)
-        return 1
+    require_folder_output("--output", args.output)
+    scores = score_texts(args.reference, args.hypothesis)
+    program = find_sclite() if args.scorer != "builtin" else None
+    if args.scorer == "sclite" and program is None:
+        raise FileNotFoundError("sclite is not installed (Debian: apt-get install sctk)")
+    for rate, result in scores.items():
+        counts = score_counts(result, program) if program else result.counts
+        units = {"wer": "words", "cer": "characters"}[rate]
+        print(f"{units}, counted by {program or 'the built-in scorer'}")
+        print(format_counts(counts))
+        if args.alignments:
+            print(format_score(result).partition("\n\n")[2])
+        if args.output:
+            write_score(args.output / f"score_{rate}", result)
     return 0
 
 

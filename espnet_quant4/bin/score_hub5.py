@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import require_folder_output
 from espnet_quant4.bin.command import run_command
 
 
@@ -56,31 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.report import hub5
     from espnet_quant4.report.ctm import count_overlaps, read_ctm, read_hypotheses, read_segments
     from espnet_quant4.report.results import to_markdown, write_json
-    from espnet_quant4.report.scoring import ScoringError
     from espnet_quant4.report.stm import read_stm
 
-    try:
-        stm = read_stm(args.stm)
-        for repair, number in stm.repairs.items():
-            print(f"{args.stm}: {repair}: {number}")
-        if overlaps := count_overlaps(stm.segments):
-            print(f"{args.stm}: overlapping segments, scored as they stand: {overlaps}")
-        if args.ctm:
-            words = read_ctm(args.ctm)
-        else:
-            segments = read_segments(args.segments, args.channels)
-            if overlaps := count_overlaps(segments.values()):
-                print(f"{args.segments}: overlapping segments, whose words may mix: {overlaps}")
-            if outside := hub5.unmatched(segments, stm):
-                print(
-                    f"{args.segments}: segments without reference, whose words are insertions: "
-                    f"{len(outside)}, such as {outside[0]}"
-                )
-            words = hub5.place(read_hypotheses(args.hyp), segments, stm, str(args.hyp))
-        rows = hub5.score_hub5(stm, args.glm, words, args.output, parts)
-    except (ScoringError, OSError) as error:
-        print(f"espnet-quant4 hub5: {error}", file=sys.stderr)
-        return 1
+    require_folder_output("--output", args.output)
+    stm = read_stm(args.stm)
+    for repair, number in stm.repairs.items():
+        print(f"{args.stm}: {repair}: {number}")
+    if overlaps := count_overlaps(stm.segments):
+        print(f"{args.stm}: overlapping segments, scored as they stand: {overlaps}")
+    if args.ctm:
+        words = read_ctm(args.ctm)
+    else:
+        segments = read_segments(args.segments, args.channels)
+        if overlaps := count_overlaps(segments.values()):
+            print(f"{args.segments}: overlapping segments, whose words may mix: {overlaps}")
+        if outside := hub5.unmatched(segments, stm):
+            print(
+                f"{args.segments}: segments without reference, whose words are insertions: "
+                f"{len(outside)}, such as {outside[0]}"
+            )
+        words = hub5.place(read_hypotheses(args.hyp), segments, stm, str(args.hyp))
+    rows = hub5.score_hub5(stm, args.glm, words, args.output, parts)
     write_json(rows, args.output / "hub5.json")
     removed = {kind: rows[-2 if len(parts) > 1 else -1][f"removed_{kind}"] for kind in hub5.REMOVED}
     listed = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in removed.items())

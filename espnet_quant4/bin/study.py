@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import require_file_output
 from espnet_quant4.bin.command import run_command
 
 
@@ -26,14 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     from espnet_quant4.report.results import to_markdown, write_json
-    from espnet_quant4.report.scoring import ScoringError
     from espnet_quant4.report.study import COLUMNS, merge, summarize
 
-    try:
-        rows = merge(args.results)
-    except (ScoringError, OSError) as error:
-        print(f"espnet-quant4 study: {error}", file=sys.stderr)
-        return 1
+    require_file_output("--output", args.output)
+    rows = merge(args.results)
     write_json(rows, args.output)
     print(to_markdown(summarize(rows, args.rate), COLUMNS))
     print(f"\nsaved {args.output}")

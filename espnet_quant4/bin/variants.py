@@ -13,8 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import require_folder_output
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.task_class import SPEECH_TASKS
+from espnet_quant4.text_files import write_text
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -37,30 +39,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import yaml
 
-    from espnet_quant4.scheme import SchemeError, bundled_names
+    from espnet_quant4.scheme import bundled_names
     from espnet_quant4.scheme_variants import read_variants, scheme_of, select
 
-    try:
-        base, variants = read_variants(args.file)
-        args.output.mkdir(parents=True, exist_ok=True)
-        for variant in select(variants, args.family, args.only):
-            options = variant.arguments.get(args.family, "")
-            if variant.name in bundled_names():
-                print(f"{variant.name} {options}".rstrip())
-                continue
-            path = args.output / f"{variant.name}.yaml"
-            own = variant.schemes.get(args.family)
-            start = base if own is None else args.file.parent / own
-            text = f"# {variant.title}\n" + yaml.safe_dump(
-                scheme_of(start, variant), sort_keys=False
-            )
-            # What has not changed keeps its time.
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                path.write_text(text, encoding="utf-8")
-            print(f"{path} {options}".rstrip())
-    except (SchemeError, OSError) as error:
-        print(f"espnet-quant4 variants: {error}", file=sys.stderr)
-        return 1
+    require_folder_output("--output", args.output)
+    base, variants = read_variants(args.file)
+    # All of them first: a wrong one must not leave half of the schemes.
+    texts: dict[Path, str] = {}
+    lines: list[str] = []
+    for variant in select(variants, args.family, args.only):
+        options = variant.arguments.get(args.family, "")
+        if variant.name in bundled_names():
+            lines.append(f"{variant.name} {options}".rstrip())
+            continue
+        path = args.output / f"{variant.name}.yaml"
+        own = variant.schemes.get(args.family)
+        start = base if own is None else args.file.parent / own
+        scheme = yaml.safe_dump(scheme_of(start, variant), sort_keys=False)
+        texts[path] = f"# {' '.join(variant.title.split())}\n{scheme}"
+        lines.append(f"{path} {options}".rstrip())
+    for path, text in texts.items():
+        # What has not changed keeps its time.
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
+    for line in lines:
+        print(line)
     return 0
 
 

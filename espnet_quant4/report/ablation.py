@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ class Experiments:
             that of its decoding on codes, ``decode_asr_int4/dev``.
         model: file name of the checkpoint that was decoded.
         task: ESPnet's class of the task that trained them.
+
+    Raises:
+        ScoringError: where ``pattern`` lacks one of the two, has others or a brace without its
+            partner, or a seed stands twice.
     """
 
     pattern: str
@@ -47,6 +52,26 @@ class Experiments:
     part: Path
     model: str = "valid.loss.ave.pth"
     task: Any = None
+
+    def __post_init__(self) -> None:
+        valid = (
+            "valid is such as exp/seed{seed}/asr_{variant}; write a brace that is meant as {{ or }}"
+        )
+        try:
+            fields = {name for _, name, _, _ in string.Formatter().parse(self.pattern)} - {None}
+            self.pattern.format(seed=1, variant="")
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ScoringError(f"experiments {self.pattern!r}: {error}; {valid}") from error
+        # One seed may do without a folder of its own.
+        wanted = {"variant", "seed"} if len(self.seeds) > 1 else {"variant"}
+        if not wanted <= fields:
+            missing = " and ".join(f"{{{name}}}" for name in sorted(wanted - fields))
+            raise ScoringError(f"experiments {self.pattern!r}: {missing} is not in it; {valid}")
+        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if twice or not self.seeds:
+            raise ScoringError(
+                f"seeds {' '.join(map(str, self.seeds))}: valid is each once, at least one"
+            )
 
     def folder(self, variant: str, seed: int) -> Path:
         """Return the folder of a variant's experiment."""
@@ -78,7 +103,8 @@ def collect(
         ``size_bytes``.
 
     Raises:
-        ScoringError, OSError: where a text or a model is missing, or of other utterances.
+        ScoringError, TextFileError, OSError: where a text or a model is missing, unreadable or of
+            other utterances.
     """
     seeds = list(experiments.seeds)
     floats = [score_texts(reference, experiments.text(FLOAT.name, seed)) for seed in seeds]

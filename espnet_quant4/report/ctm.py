@@ -9,12 +9,14 @@ asks of a word only which segment its middle lies in.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_quant4.report.scoring import ScoringError
+from espnet_quant4.report.scoring import ScoringError, refuse_second
+from espnet_quant4.text_files import read_lines, read_pairs
 
 # Kaldi's recipes name the recordings of a two-channel call so: sw_4390-A.
 _SIDE = re.compile(r"(.+)[-_]([AB])")
@@ -51,8 +53,9 @@ def read_segments(path: Path, channels: Path | None = None) -> dict[str, Segment
             ``CALL_A``.
 
     Raises:
-        ScoringError: for a malformed line, times that do not run forward, an utterance that is
-            there twice, or a recording whose call and channel are not known.
+        ScoringError: for a malformed line, times that do not run forward, an utterance or a recording
+            that is there twice, or a recording whose call and channel are not known.
+        TextFileError: for what is no text in UTF-8.
         FileNotFoundError: where a file is missing.
     """
     beside = path.with_name("reco2file_and_channel")
@@ -60,19 +63,21 @@ def read_segments(path: Path, channels: Path | None = None) -> dict[str, Segment
         channels = beside
     sides: dict[str, tuple[str, str]] = {}
     if channels is not None:
-        for where, row in _rows(channels, 3, "recording call channel"):
-            if sides.setdefault(row[0], (row[1], row[2])) != (row[1], row[2]):
-                raise ScoringError(f"{where}: recording {row[0]} is there a second time")
+        seen: dict[str, int] = {}
+        for number, row in _rows(channels, 3, "recording call channel"):
+            refuse_second(seen, row[0], f"recording {row[0]}", channels, number)
+            sides[row[0]] = row[1], row[2]
     found: dict[str, Segment] = {}
-    for where, (utterance, recording, *times) in _rows(path, 4, "utterance recording start end"):
-        start, end = _seconds(times, where)
+    lines: dict[str, int] = {}
+    for number, (utterance, recording, *times) in _rows(path, 4, "utterance recording start end"):
+        where = f"{path}:{number}"
+        start, end = parse_times(times, where)
         if end <= start:
             raise ScoringError(
                 f"{where}: {utterance} ends at {end:g} s, not after its start at {start:g} s; "
                 "correct it or leave the utterance out"
             )
-        if utterance in found:
-            raise ScoringError(f"{where}: utterance {utterance} is there a second time")
+        refuse_second(lines, utterance, f"utterance {utterance}", path, number)
         call, channel = _side(recording, sides, channels, where)
         found[utterance] = Segment(call, channel, start, end)
     return found
@@ -82,19 +87,10 @@ def read_hypotheses(path: Path) -> dict[str, list[str]]:
     """Read a Kaldi-style ``text``: utterance and words, of which there may be none.
 
     Raises:
-        ScoringError: for an utterance that is there twice.
+        TextFileError: for an utterance that stands twice, and what is no text in UTF-8.
         FileNotFoundError: where the file is missing.
     """
-    found: dict[str, list[str]] = {}
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            utterance, *words = line.split()
-            if utterance in found:
-                raise ScoringError(f"{path}:{number}: utterance {utterance} is there a second time")
-            found[utterance] = words
-    return found
+    return {utterance: text.split() for _, utterance, text in read_pairs(path)}
 
 
 def spread(words: Sequence[str], segment: Segment) -> list[CtmWord]:
@@ -143,18 +139,28 @@ def read_ctm(path: Path) -> list[CtmWord]:
     """Read a CTM file; comments (``;;``) and confidences are left out.
 
     Raises:
-        ScoringError: for a malformed line, or a word that starts before its call or ends before
-            its start.
+        ScoringError: for a malformed line, a word that starts before its call or ends before its
+            start, one that is there twice, or a file without words.
+        TextFileError: for what is no text in UTF-8.
         FileNotFoundError: where the file is missing.
     """
     words = []
-    for where, row in _rows(path, 5, "call channel start duration word [confidence]", optional=1):
-        start, duration = _seconds(row[2:4], where)
+    lines: dict[CtmWord, int] = {}
+    for number, row in _rows(path, 5, "call channel start duration word [confidence]", optional=1):
+        start, duration = parse_times(row[2:4], f"{path}:{number}")
         if start < 0 or duration < 0:
             raise ScoringError(
-                f"{where}: start {start:g} s, duration {duration:g} s: neither may be negative"
+                f"{path}:{number}: start {start:g} s, duration {duration:g} s: neither may be negative"
             )
-        words.append(CtmWord(row[0], row[1], start, duration, row[4]))
+        if len(row) == 6 and row[5] != "NA":
+            _confidence(row[5], f"{path}:{number}")
+        word = CtmWord(row[0], row[1], start, duration, row[4])
+        # Words too short for the file's decimals may well be said twice.
+        if duration > 0:
+            refuse_second(lines, word, f"word {word.word!r} at {start:g} s", path, number)
+        words.append(word)
+    if not words:
+        raise ScoringError(f"{path}: no word in it; valid is a line for each recognized word")
     return words
 
 
@@ -194,21 +200,36 @@ def _side(
     return match[1], match[2]
 
 
-def _rows(path: Path, fields: int, form: str, optional: int = 0) -> Iterable[tuple[str, list[str]]]:
-    """Yield place and fields of each line that is neither empty nor a comment."""
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            row = line.split()
-            if not row or row[0].startswith(";;"):
-                continue
-            if not fields <= len(row) <= fields + optional:
-                raise ScoringError(f"{path}:{number}: {line.strip()!r} is not '{form}'")
-            yield f"{path}:{number}", row
+def _rows(path: Path, fields: int, form: str, optional: int = 0) -> Iterable[tuple[int, list[str]]]:
+    """Yield number and fields of each line that is neither empty nor a comment."""
+    for number, line in enumerate(read_lines(path), start=1):
+        row = line.split()
+        if not row or row[0].startswith(";;"):
+            continue
+        if not fields <= len(row) <= fields + optional:
+            raise ScoringError(f"{path}:{number}: {line.strip()!r} is not '{form}'")
+        yield number, row
 
 
-def _seconds(texts: Sequence[str], where: str) -> tuple[float, float]:
+def _confidence(text: str, where: str) -> None:
+    try:
+        float(text)
+    except ValueError:
+        raise ScoringError(
+            f"{where}: confidence {text!r} is neither a number nor NA; a word has no blanks in it"
+        ) from None
+
+
+def parse_times(texts: Sequence[str], where: str) -> tuple[float, float]:
+    """Return two times in seconds.
+
+    Raises:
+        ScoringError: where they are no finite numbers; begins with `where`.
+    """
     try:
         first, second = map(float, texts)
     except ValueError:
-        raise ScoringError(f"{where}: times {' '.join(texts)!r} are not seconds") from None
+        first = second = math.nan
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise ScoringError(f"{where}: times {' '.join(texts)!r} are not seconds")
     return first, second

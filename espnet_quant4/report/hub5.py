@@ -13,10 +13,10 @@ become letters again, as in Kaldi's.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from espnet_quant4.report.ctm import CtmWord, Segment, format_ctm, spread, to_ct
 from espnet_quant4.report.scoring import Counts, ScoringError
 from espnet_quant4.report.sctk import DEBIAN, find_program
 from espnet_quant4.report.stm import Stm, StmSegment
+from espnet_quant4.text_files import read_text, write_text
 
 # Parts of a test with what the names of their calls begin with.
 EVAL2000 = {"Switchboard": "sw_", "CallHome": "en_"}
@@ -35,7 +36,14 @@ HESITATIONS = frozenset(
     ["UH", "UM", "EH", "MM", "HM", "AH", "HUH", "HA", "ER", "OOF", "HEE", "ACH", "EEE", "EW"]
 )
 # Written as in Fisher's transcripts: i._b._m., b._b._c.'s, t._v.s
-_ACRONYM = re.compile(r"((?:[a-z]\._)+[a-z])\.((?:'?s)?)", re.IGNORECASE)
+_ACRONYM = re.compile(r"((?:[a-z]\._)*[a-z])\.((?:'?s)?)", re.IGNORECASE)
+# The last letter of a plural as ESPnet's recipe trains it: v c rs. After other words too, since "cs"
+# is nothing else; "as", "is" and "us" are, "ms" and "vs" only where a letter stands before them.
+_PLURAL = re.compile(r"[b-hj-tv-z]s", re.IGNORECASE)
+_PLURALS_BY_CONTEXT = ("ms", "vs")
+# Letters that are words.
+_WORDS_OF_ONE_LETTER = ("a", "i", "o")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 # What means something to hubscr.pl: optional words, alternatives, the empty word.
 _MARKUP = re.compile(r"[(){}/@;]")
 
@@ -117,17 +125,19 @@ def unmatched(segments: Mapping[str, Segment], stm: Stm) -> list[str]:
 
 
 def filter_words(words: Iterable[CtmWord]) -> tuple[list[CtmWord], Counter[str]]:
-    """Remove what is not scored, and write acronyms as letters.
+    """Remove what is not scored, and write acronyms as letters and plurals as references do.
+
+    Acronyms: ``i._b._m.`` becomes ``i b m``, ``v._c._r.s`` and ``v c rs`` become ``v c r's``.
 
     Returns:
-        The words left, and how many were removed as each of `REMOVED`.
+        The words left, by side and time, and how many were removed as each of `REMOVED`.
 
     Raises:
         ScoringError: for a word that ``hubscr.pl`` would read as markup.
     """
     kept: list[CtmWord] = []
     removed = Counter(dict.fromkeys(REMOVED, 0))
-    for word in words:
+    for word in sorted(words, key=lambda word: (word.call, word.channel, word.start)):
         kind = _removed_as(word.word)
         if kind is not None:
             removed[kind] += 1
@@ -137,7 +147,7 @@ def filter_words(words: Iterable[CtmWord]) -> tuple[list[CtmWord], Counter[str]]
                 f"{word.word!r} as markup, for one of ( ) {{ }} / @ ; is in it; normalize the text"
             )
         else:
-            kept += _letters(word)
+            kept += _letters(word, kept[-2:])
     return kept, removed
 
 
@@ -196,7 +206,7 @@ def score_hub5(
         FileNotFoundError: where ``hubscr.pl`` or the GLM is missing.
     """
     program = find_hubscr()
-    if not glm.is_file():
+    if not glm.exists():
         raise FileNotFoundError(
             f"{glm}: no such GLM; eval2000's is en20000405_hub5.glm (LDC2002T43)"
         )
@@ -236,11 +246,11 @@ def run_hubscr(folder: Path, stm: Stm, glm: Path, words: Iterable[CtmWord], prog
         # Reports of an earlier run are none of a run that fails.
         for report in folder.glob("hyp.ctm.filt*"):
             report.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ref.stm").write_text(stm.format(), encoding="utf-8")
-    (folder / "hyp.ctm").write_text(format_ctm(words), encoding="utf-8")
-    if not (folder / "glm").exists() or not (folder / "glm").samefile(glm):
-        shutil.copyfile(glm, folder / "glm")
+    texts = {"ref.stm": stm.format(), "hyp.ctm": format_ctm(words)}
+    texts["glm"] = read_text(glm, "latin-1")
+    for name, text in texts.items():
+        # hubscr.pl and sclite ignore the case of ASCII letters only.
+        write_text(folder / name, _NOT_ASCII.sub(lambda match: match[0].upper(), text))
     # hubscr.pl hands names to a shell: run beside the files, so that no folder's name matters.
     # -V: the validators refuse even eval2000's own STM.
     command = [program, "-p", str(Path(program).parent), "-V", "-l", "english", "-h", "hub5"]
@@ -284,15 +294,32 @@ def _removed_as(word: str) -> str | None:
     return "partial_words" if word.endswith("-") else None
 
 
-def _letters(word: CtmWord) -> list[CtmWord]:
-    """Cut an acronym into letters that share its time; any other word stays."""
+def _letters(word: CtmWord, before: Sequence[CtmWord]) -> list[CtmWord]:
+    """Cut an acronym into letters that share its time; any other word stays.
+
+    Args:
+        word: to cut.
+        before: the last words before it, of this side or another.
+    """
     match = _ACRONYM.fullmatch(word.word)
     if match is None:
+        same = [w.word for w in before if (w.call, w.channel) == (word.call, word.channel)]
+        if _PLURAL.fullmatch(word.word) and (
+            word.word.lower() not in _PLURALS_BY_CONTEXT or _ends_in_letter(same)
+        ):
+            return [replace(word, word=f"{word.word[0]}'s")]
         return [word]
     letters = match[1].split("._")
     if match[2]:
         letters[-1] += "'s"
     return spread(letters, Segment(word.call, word.channel, word.start, word.start + word.duration))
+
+
+def _ends_in_letter(words: Sequence[str]) -> bool:
+    """Return whether a spelled letter is last; ``a``, ``i`` and ``o`` are so behind others only."""
+    if not words or len(words[-1]) != 1 or not words[-1].isalpha():
+        return False
+    return words[-1].lower() not in _WORDS_OF_ONE_LETTER or _ends_in_letter(words[:-1])
 
 
 def _met(segments: Mapping[str, Segment], stm: Stm) -> dict[str, list[StmSegment]]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_quant4 import text_files
 from espnet_quant4.report.espnet_log import real_time_factor
-from espnet_quant4.report.scoring import Counts, Score, format_score, score
+from espnet_quant4.report.scoring import Counts, Score, ScoringError, format_score, score
+from espnet_quant4.text_files import read_pairs, write_lines
 
 
 def read_text(path: Path) -> dict[str, str]:
-    """Read ``utterance text...`` lines; the text may be empty."""
-    pairs = (line.rstrip("\n").partition(" ") for line in path.open(encoding="utf-8"))
-    return {key: text for key, _, text in pairs}
+    """Read ``utterance text...`` lines; the text may be empty.
+
+    Raises:
+        TextFileError, OSError: for an utterance that stands twice, and what is no text file; see
+            `read_pairs`.
+    """
+    return {key: text for _, key, text in read_pairs(path)}
 
 
 def characters(text: str) -> list[str]:
@@ -27,9 +32,16 @@ def score_texts(reference: Path, hypothesis: Path) -> dict[str, Score]:
     """Align a decoded part with its reference, by words (``wer``) and characters (``cer``).
 
     Raises:
-        ScoringError: where the two do not hold the same utterances.
+        ScoringError: where the two do not hold the same utterances, or the reference has no word.
+        TextFileError, OSError: as `read_text`.
     """
     wanted, found = read_text(reference), read_text(hypothesis)
+    if not any(wanted.values()):
+        lines = f"{len(wanted)} utterances without words" if wanted else "no utterance"
+        raise ScoringError(
+            f"{reference}: the reference holds {lines}, so there is no error rate. Valid is a line "
+            "for each utterance: its name and the words that were said."
+        )
     return {
         rate: score(
             {name: list(cut(text)) for name, text in wanted.items()},
@@ -42,14 +54,15 @@ def score_texts(reference: Path, hypothesis: Path) -> dict[str, Score]:
 
 def write_score(folder: Path, result: Score) -> None:
     """Write ``ref.trn``, ``hyp.trn`` (what ``sclite`` reads) and ``result.txt``, as ESPnet does."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, side in (("ref.trn", 0), ("hyp.trn", 1)):
-        lines = [
-            f"{' '.join(token for pair in pairs if (token := pair[side]) is not None)} ({key})\n"
-            for key, pairs in result.alignments.items()
-        ]
-        (folder / name).write_text("".join(lines), encoding="utf-8")
-    (folder / "result.txt").write_text(format_score(result), encoding="utf-8")
+        write_lines(
+            folder / name,
+            (
+                f"{' '.join(token for pair in pairs if (token := pair[side]) is not None)} ({key})"
+                for key, pairs in result.alignments.items()
+            ),
+        )
+    text_files.write_text(folder / "result.txt", format_score(result))
 
 
 def describe_model(system: Path, model: str, task: Any = None) -> dict[str, Any]:
@@ -59,15 +72,23 @@ def describe_model(system: Path, model: str, task: Any = None) -> dict[str, Any]
         system: experiment folder.
         model: file name of the checkpoint.
         task: ESPnet's class of the task that trained it; None: speech recognition.
+
+    Raises:
+        ScoringError: where no seed is in the configuration.
+        ConfigurationError, CheckpointError, TextFileError, OSError: as `load_trained_model`.
     """
     import torch
-    from espnet2.tasks.asr import ASRTask
 
     from espnet_quant4.quantizers import Quantizer
     from espnet_quant4.report.model_size import measure
     from espnet_quant4.trained_model import load_trained_model
 
     built, train_args = load_trained_model(task or ASRTask, system / "config.yaml", system / model)
+    if not isinstance(getattr(train_args, "seed", None), int):
+        raise ScoringError(
+            f"{system}/config.yaml: no seed in it, by which the tables tell runs apart; valid is the "
+            "number that it was trained with, such as seed: 777"
+        )
     size = measure(built)
     activations = [
         m.bits for m in built.modules() if isinstance(m, Quantizer) and m.role == "activation"
@@ -180,10 +201,7 @@ def _decoded_part(folder: Path, data: Path, sampling_rate: int) -> dict[str, Any
 
 def write_json(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the entries as a list of objects; an interrupted run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text_files.write_text(path, json.dumps(rows, indent=1) + "\n")
 
 
 COLUMNS = {

@@ -50,12 +50,16 @@ def sclite_counts(
         program: path of ``sclite``; see `find_sclite`.
 
     Raises:
-        ScoringError: where the utterances differ, or ``sclite`` does not score all of them.
+        ScoringError: where the utterances differ or there are none, or ``sclite`` does not score all
+            of them.
     """
     if references.keys() != hypotheses.keys():
         few = ", ".join(sorted(references.keys() ^ hypotheses.keys())[:3])
         raise ScoringError(f"references and hypotheses hold different utterances, such as {few}")
     names = list(references)
+    if not names:
+        # sclite itself would end by a signal.
+        raise ScoringError("nothing to score: references and hypotheses hold no utterance")
     codes: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for side, texts in (("ref", references), ("hyp", hypotheses)):

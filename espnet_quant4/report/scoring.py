@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+from espnet_quant4.text_files import read_lines
 
 SUBSTITUTION_COST = 4
 GAP_COST = 3
 
 Pair = tuple[str | None, str | None]
+_Key = TypeVar("_Key")
 
 
 class ScoringError(ValueError):
@@ -144,21 +148,42 @@ def read_trn(path: str | Path) -> dict[str, list[str]]:
 
     Raises:
         ScoringError: for a line without ``(utterance)`` at its end, or an utterance that is there
-            twice; the message names file and line.
+            twice; the message names file and lines.
+        TextFileError, OSError: for what is no text file; see `read_lines`.
     """
     utterances: dict[str, list[str]] = {}
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            text, opening, rest = line.rstrip().rpartition("(")
-            if not opening or not rest.endswith(")"):
-                raise ScoringError(
-                    f"{path}:{number}: {line.rstrip()!r} does not end in (utterance)"
-                )
-            name = rest[:-1]
-            if name in utterances:
-                raise ScoringError(f"{path}:{number}: utterance {name} is there a second time")
-            utterances[name] = text.split()
+    lines: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        text, opening, rest = line.rstrip().rpartition("(")
+        if not opening or not rest.endswith(")"):
+            raise ScoringError(f"{path}:{number}: {line.rstrip()!r} does not end in (utterance)")
+        name = rest[:-1]
+        refuse_second(lines, name, f"utterance {name}", path, number)
+        utterances[name] = text.split()
     return utterances
+
+
+def refuse_second(
+    lines: dict[_Key, int], key: _Key, what: str, path: str | Path, number: int
+) -> None:
+    """Note the line of a key that may stand once in a file.
+
+    Args:
+        lines: of the keys before; the key is added.
+        key: of this line.
+        what: names it in the message.
+        path: the file.
+        number: of this line.
+
+    Raises:
+        ScoringError: where the key has a line already.
+    """
+    first = lines.setdefault(key, number)
+    if first != number:
+        raise ScoringError(
+            f"{path}:{number}: {what} stands here and in line {first}; it may stand once. Remove one "
+            "of the two lines."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 ``CALL CHANNEL SPEAKER START END [<LABELS>] WORDS...``, times in seconds; lines that begin with
 ``;;`` are comments, which also define the labels.  In transcripts, ``(word)`` may be left out
-without an error, ``{ a / b }`` are alternatives, and a segment of the single word
-``IGNORE_TIME_SEGMENT_IN_SCORING`` takes what is recognized in it out of the score.
+without an error, ``{ a / b }`` are alternatives (see `espnet_quant4.report.alternatives`), and a
+segment of the single word ``IGNORE_TIME_SEGMENT_IN_SCORING`` takes what is recognized in it out of
+the score.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_quant4.report.ctm import Segment
-from espnet_quant4.report.scoring import ScoringError
+from espnet_quant4.report.alternatives import parse_alternatives
+from espnet_quant4.report.ctm import Segment, parse_times
+from espnet_quant4.report.scoring import ScoringError, refuse_second
+from espnet_quant4.text_files import read_lines
 
 _LINE = re.compile(
     r"\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(?:\s+(<(?![BE]_ASIDE>)\S*>))?(?:\s+(.*?))?\s*",
@@ -23,7 +26,8 @@ _LINE = re.compile(
 _LABEL = re.compile(r';;\s*LABEL\s+"([^"]*)"', re.IGNORECASE)
 _ASIDE = re.compile(r"<[BE]_ASIDE>", re.IGNORECASE)
 _DOUBLED = re.compile(r"\({2,}|\){2,}")
-_OPTIONAL = re.compile(r"\([^()]+\)")
+# sclite crashes at parentheses around braces.
+_OPTIONAL = re.compile(r"\([^(){}]+\)")
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,29 @@ def read_stm(path: Path) -> Stm:
     defined, since ``sclite`` breaks off its reports at one.
 
     Raises:
-        ScoringError: for a malformed line, times that do not run forward, or parentheses or braces
-            that do not match; the message names file and line.
+        ScoringError: for a malformed line, times that do not run forward, parentheses or braces that
+            do not match, or a segment that is there twice; the message names file and line.
+        TextFileError: for a folder or a binary file. What is no UTF-8 is read as Latin-1, in which
+            the LDC's older files are, with a warning.
         FileNotFoundError: where the file is missing.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"{path}: no such STM; eval2000's is hub5e00.english.000405.stm (LDC2002T43)"
         )
     comments: list[str] = []
     segments: list[StmSegment] = []
     repairs: Counter[str] = Counter()
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.lstrip().startswith(";;"):
-                comments.append(line.strip())
-            elif line.strip():
-                segments.append(_segment(line, f"{path}:{number}", repairs))
+    lines: dict[tuple[str, str, str, float, float], int] = {}
+    for number, line in enumerate(read_lines(path, "latin-1"), start=1):
+        if line.lstrip().startswith(";;"):
+            comments.append(line.strip())
+        elif line.strip():
+            one = _segment(line, f"{path}:{number}", repairs)
+            key = one.call, one.channel, one.speaker, one.start, one.end
+            what = f"the segment of {one.call} {one.channel} from {one.start:g} s"
+            refuse_second(lines, key, what, path, number)
+            segments.append(one)
     if not segments:
         raise ScoringError(f"{path}: no segment in it")
     header = _missing_labels(comments, segments)
@@ -112,16 +122,13 @@ def read_stm(path: Path) -> Stm:
 
 
 def _segment(line: str, where: str, repairs: Counter[str]) -> StmSegment:
-    match = _LINE.fullmatch(line.rstrip("\n"))
+    match = _LINE.fullmatch(line)
     if match is None:
         raise ScoringError(
             f"{where}: {line.strip()!r} is not 'call channel speaker start end [<labels>] words'"
         )
     call, channel, speaker, *times, labels, text = match.groups(default="")
-    try:
-        start, end = map(float, times)
-    except ValueError:
-        raise ScoringError(f"{where}: times {' '.join(times)!r} are not seconds") from None
+    start, end = parse_times(times, where)
     if end <= start:
         raise ScoringError(
             f"{where}: the segment ends at {end:g} s, not after its start at {start:g} s; sclite "
@@ -131,11 +138,17 @@ def _segment(line: str, where: str, repairs: Counter[str]) -> StmSegment:
     repairs["segments without marks of asides"] += bool(_ASIDE.search(text))
     repairs["segments with single parentheses"] += bool(_DOUBLED.search(repaired))
     repaired = _DOUBLED.sub(lambda match: match[0][0], repaired)
-    if set("()") & set(_OPTIONAL.sub("", repaired)) or repaired.count("{") != repaired.count("}"):
+    if set("()") & set(_OPTIONAL.sub("", repaired)):
         raise ScoringError(
-            f"{where}: parentheses or braces do not match: {repaired!r}. Optional words are "
-            "(word), alternatives { word / other words }."
+            f"{where}: parentheses do not match, or stand around braces: {repaired!r}. Optional words "
+            "are (word)."
         )
+    try:
+        parse_alternatives(repaired)
+    except ScoringError as error:
+        raise ScoringError(
+            f"{where}: {error}. Alternatives are {{ word / other words }}; the empty one is @."
+        ) from None
     return StmSegment(call, channel, start, end, speaker, labels[1:-1], repaired)
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_quant4.report.scoring import ScoringError
+from espnet_quant4.text_files import read_json
 
 #: What tells experiments apart that differ in nothing but their seed.
 KEY = ("system", "part", "bits", "inference")
+RATES = ("wer", "cer")
 Row = Mapping[str, Any]
+
+# Of a row's entries; all others are texts. A GMM has no seed.
+_TYPES: Mapping[str, Any] = {
+    "seed": (int, type(None)),
+    "words": int,
+    **dict.fromkeys(RATES, (int, float)),
+}
 
 COLUMNS = {
     "system": "System",
@@ -36,13 +44,14 @@ def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
         results: files that ``espnet-quant4 results`` or ``hybrid-results`` wrote.
 
     Raises:
-        ScoringError: where two runs have one seed, or other words were scored.
-        FileNotFoundError: where a file is missing.
+        ScoringError: where a file holds no such table, two runs have one seed, or other words were
+            scored.
+        TextFileError, OSError: where a file is missing or no JSON.
     """
     rows: list[dict[str, Any]] = []
     seen: dict[tuple[Any, ...], Path] = {}
     for path in results:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = _read_table(path)
         seeds = {row["seed"] for row in run if row["seed"] is not None}
         if len(seeds) != 1:
             raise ScoringError(f"{path}: seeds {sorted(seeds)}; the runs of a study have one each")
@@ -58,6 +67,21 @@ def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
         if len(words) != 1:
             raise ScoringError(f"part {row['part']}: {sorted(words)} words; score one data folder")
     return rows
+
+
+def _read_table(path: Path) -> list[Row]:
+    """Return the rows of a run, each with all that a study needs of it."""
+    made_by = "valid is what espnet-quant4 results or hybrid-results writes"
+    run = read_json(path)
+    if not isinstance(run, list) or not run or not all(isinstance(row, dict) for row in run):
+        raise ScoringError(f"{path}: no list of a table's rows; {made_by}")
+    for number, row in enumerate(run, 1):
+        for name in (*KEY, "seed", "words", *RATES):
+            valid = _TYPES.get(name, str)
+            if name not in row or not isinstance(row[name], valid) or isinstance(row[name], bool):
+                found = f"{name}: {row[name]!r}" if name in row else f"no {name}"
+                raise ScoringError(f"{path}: row {number} has {found}; {made_by}")
+    return run
 
 
 def summarize(rows: Sequence[Row], rate: str = "wer") -> list[dict[str, Any]]:

@@ -38,3 +38,25 @@ def test_a_size_that_is_no_number_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--room", "exp=much"])
     assert "FOLDER=GIGABYTES" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--room", "exp=-1"], "--room exp=-1: valid is FOLDER=GIGABYTES"),
+        (["--room", "exp=nan"], "FOLDER=GIGABYTES"),
+        (["--room", "=5"], "FOLDER=GIGABYTES"),
+        (["--folders", "/corpora"], "--folders /corpora: valid is NAME=PATH"),
+    ],
+)
+def test_what_has_another_form_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["no_such_package.inside", "numpy.no_such_module", "", "a b"])
+def test_a_package_whose_name_is_odd_is_missing(name, capsys):
+    assert main(["--packages", name]) == 1
+    assert "MISSING  package" in capsys.readouterr().out

@@ -21,7 +21,10 @@ def raising(error):
     [
         (ValueError("bits: 9; valid: 2 to 8"), "bits: 9; valid: 2 to 8"),
         (FileNotFoundError(2, "No such file or directory", "a.yaml"), "a.yaml: no such file"),
-        (ModuleNotFoundError("No module named 'torch.x'", name="torch.x"), "the package torch is not"),
+        (
+            ModuleNotFoundError("No module named 'torch.x'", name="torch.x"),
+            "the package torch is not",
+        ),
     ],
 )
 def test_expected_errors_are_one_line(error, message, capsys):
@@ -57,7 +60,11 @@ def run_in_shell(code, **environment):
         ["bash", "-c", f"set -o pipefail; {code}"],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(filter(None, sys.path)), **environment},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(filter(None, sys.path)),
+            **environment,
+        },
     )
 
 

@@ -2,13 +2,15 @@
 
 import json
 import re
+import sys
 
 import pytest
 import soundfile
 from corpora.switchboard_disks import Eval2000, Fisher, Switchboard, write
 
-from espnet_quant4.bin.prepare_switchboard import main
+from espnet_quant4.bin.main import main
 from espnet_quant4.bin.score_hub5 import main as score_hub5
+from espnet_quant4.corpora.switchboard import hub5
 from espnet_quant4.corpora.switchboard.normalize import NOTHING_SAID
 from espnet_quant4.report.hub5 import find_hubscr
 
@@ -27,7 +29,7 @@ def corpora(tmp_path):
 
 def run(corpora, data, *options):
     command = ["--corpora", str(corpora), "--data", str(data), "--dev_utterances", "5"]
-    return main([*command, "--max_duplicates", "3", *options])
+    return main(["prepare-switchboard", *command, "--max_duplicates", "3", *options])
 
 
 def keys(path):
@@ -116,8 +118,69 @@ def test_missing_corpora_are_named(corpora, tmp_path, capsys, missing, message):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--corpora", "--corpora: .*nowhere is not there.* the folder that holds LDC97S62"),
+        ("--swbd", "Switchboard-1 audio: .*nowhere is not there.*Name it with --swbd"),
+        ("--transcripts", "--transcripts: .*nowhere is not there"),
+        ("--eval2000_audio", "Hub5 2000 audio: .*nowhere is not there"),
+        ("--eval2000_text", "Hub5 2000 transcripts: .*nowhere is not there"),
+        ("--fisher", "--fisher: .*nowhere is not there.*LDC2004S13"),
+        ("--rt03", "--rt03: .*nowhere is not there.*LDC2007S10"),
+        ("--speakers", "nowhere is not there. The table of speakers is conv_tab.csv"),
+    ],
+)
+def test_a_folder_that_is_given_and_not_there_is_named_before_all_else(
+    corpora, tmp_path, capsys, monkeypatch, option, message
+):
+    monkeypatch.setattr(hub5, "find_files", lambda *_: pytest.fail("a corpus was read"))
+    # What else is missing does not matter then.
+    (corpora / "swb_ms98_transcriptions").rename(corpora / "elsewhere")
+    if option in ("--fisher", "--rt03", "--speakers"):
+        (corpora / "elsewhere").rename(corpora / "swb_ms98_transcriptions")
+    assert run(corpora, tmp_path / "data", option, str(tmp_path / "nowhere")) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert said.count("\n") == 1
+    (tmp_path / "nowhere").write_text("no folder")
+    if option != "--speakers":
+        assert run(corpora, tmp_path / "data", option, str(tmp_path / "nowhere")) == 1
+        assert "nowhere is a file, not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--data", "--audio"])
+def test_output_below_a_file_is_refused_before_the_work(corpora, tmp_path, capsys, option):
+    (tmp_path / "file").write_text("")
+    assert run(corpora, tmp_path / "data", option, str(tmp_path / "file" / "below")) == 1
+    assert f"{option} {tmp_path}/file/below: {tmp_path}/file is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--nj", "0"), ("--nj", "-1"), ("--dev_utterances", "0"), ("--max_duplicates", "few")],
+)
+def test_numbers_that_make_no_sense_are_refused(corpora, tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit) as stopped:
+        run(corpora, tmp_path / "data", option, value)
+    assert stopped.value.code == 2
+    assert f"{option}: '{value}': valid are whole numbers, 1 and above" in capsys.readouterr().err
+
+
+def test_two_parts_of_one_name_are_refused(corpora, tmp_path, capsys):
+    assert run(corpora, tmp_path / "data", "--train_set", "a", "--dev_set", "a") == 1
+    assert "--train_set and --dev_set are both a" in capsys.readouterr().err
+
+
+def test_without_lhotse_the_command_says_how_to_install_it(corpora, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lhotse.recipes.switchboard", None)
+    assert run(corpora, tmp_path / "data") == 1
+    said = capsys.readouterr().err
+    assert 'install it with: pip install "espnet_quant4[swbd]"' in said and said.count("\n") == 1
+
+
 def test_options_name_what_they_want(tmp_path, capsys):
-    assert main(["--data", str(tmp_path)]) == 1
+    assert main(["prepare-switchboard", "--data", str(tmp_path)]) == 1
     assert "--swbd is not given. Name LDC97S62, or with --corpora" in capsys.readouterr().err
 
 

@@ -61,6 +61,7 @@ DICTIONARY = (
     "i[t]- ih",
     "[laughter-yeah] y ae",
     "them_1 eh m",
+    "them_1's eh m z",
     "[silence] sil",
     "[noise] sil",
 )

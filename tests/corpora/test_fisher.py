@@ -64,5 +64,18 @@ def test_missing_folder_and_broken_table_are_named(disks, tmp_path):
     with pytest.raises(CorpusError, match="Fisher transcripts: no file is named"):
         prepare_fisher([disks.audio], Findings("fisher"))
     write(disks.text / "doc" / "fe_03_p1_calldata.tbl", "head", "00001,short")
-    with pytest.raises(CorpusError, match=r"calldata\.tbl: row '00001,short' has 2 columns"):
+    with pytest.raises(CorpusError, match=r"calldata\.tbl:2: row '00001,short' has 2 columns"):
+        prepare(disks)
+
+
+def test_a_call_that_two_tables_tell_otherwise_is_named(disks):
+    disks.add("fe_03_00001", "0.50 1.50 A: yes")
+    table = disks.text / "doc" / "fe_03_p1_calldata.tbl"
+    other = table.with_name("fe_03_p2_calldata.tbl")
+    write(other, *table.read_text().splitlines())
+    assert len(prepare(disks)[0]) == 1
+    write(other, *table.read_text().replace("101", "999").splitlines())
+    with pytest.raises(
+        CorpusError, match=r"p2_calldata\.tbl:2: call 00001 .*p1_calldata\.tbl:2\."
+    ):
         prepare(disks)

@@ -31,7 +31,7 @@ def test_segments_and_words_are_those_of_the_stm(tmp_path):
         ("sw_4390-B_000100-000200", 1, NOTHING_SAID),
     ]
     assert findings.entries == {IGNORED: ["en_4156-B 0"]}
-    assert evaluation.glm.startswith(b";; rules made up")
+    assert evaluation.glm.startswith(";; rules made up")
     stm = evaluation.stm.format()
     assert "IGNORE_TIME_SEGMENT_IN_SCORING" in stm  # NIST's scorer needs to know
     assert "ASIDE" not in stm
@@ -122,3 +122,14 @@ def test_rt03_in_another_layout_is_refused(rt03):
     (rt03 / "data" / "audio").rename(rt03 / "audio")
     with pytest.raises(CorpusError, match=r"RT-03 audio: .*is not there.*data/audio/eval03"):
         prepare_rt03(rt03, Findings("rt03"))
+
+
+def test_latin_1_is_read_and_braces_that_do_not_match_are_named(tmp_path, caplog):
+    disks = Eval2000(tmp_path, [*STM, "sw_4390 A s 2.00 2.50 <O> CAF\xc9 { A { B / C } / D }"])
+    disks.stm.write_bytes(disks.stm.read_text(encoding="utf-8").encode("latin-1"))
+    evaluation, _ = prepare(disks)
+    assert "caf\xe9 a b" in [each.text for each in evaluation.utterances]
+    assert f"{disks.stm}:7: byte 0xc9 is not UTF-8" in caplog.text
+    write(disks.stm, *STM, "sw_4390 A s 2.00 2.50 <O> { A { B / C } D")
+    with pytest.raises(CorpusError, match=r"\.stm:7: an opening brace without its closing one"):
+        prepare(disks)

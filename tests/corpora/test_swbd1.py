@@ -4,6 +4,7 @@ import pytest
 from corpora.switchboard_disks import Switchboard, tones, write, write_sphere
 
 from espnet_quant4.corpora.switchboard import calls, segments, swbd1
+from espnet_quant4.corpora.switchboard.dictionary import lexicon
 from espnet_quant4.corpora.switchboard.findings import CorpusError, Findings
 from espnet_quant4.corpora.switchboard.sphere import lhotse_reads_sphere
 from espnet_quant4.corpora.switchboard.swbd1 import prepare_swbd1, read_speakers
@@ -51,7 +52,7 @@ def test_marks_that_no_rule_knows_are_named(disks):
     disks.add(2001, ["well [door slam] yes"])
     utterances, findings = prepare(disks)
     assert utterances[0].text == "well [door slam] yes"
-    assert findings.entries == {UNKNOWN_MARK: ["sw02001-A_000000-000100 ([door)"]}
+    assert findings.entries[UNKNOWN_MARK] == ["sw02001-A_000000-000100 ([door)"]
 
 
 def test_persons_of_the_table_are_speakers(disks, tmp_path):
@@ -87,6 +88,7 @@ def test_times_that_cannot_be_used(disks):
         segments.CUT: 1,
         segments.BEYOND: 1,
         segments.MALFORMED: 3,
+        swbd1.NOT_IN_DICTIONARY: 2,
     }
     assert findings.entries[segments.REVERSED] == ["sw2001A-1 (1 to 1 s)", "sw2001A-2 (3 to 2.5 s)"]
     line = next(line for line in findings.lines() if "overlap" in line or "before the end" in line)
@@ -172,3 +174,47 @@ def test_disks_may_be_links_and_names_in_capitals(disks, tmp_path):
     disks.audio = linked
     utterances, _ = prepare(disks)
     assert len(utterances) == 2
+
+
+def test_texts_and_lexicon_have_the_same_words_or_the_findings_tell(disks):
+    disks.add(2001, ["them_1's VCRs [laughter-them_1]", "yeah zyzzyva"], ["yeah zyzzyva okay"])
+    findings = Findings("swbd")
+    utterances, entries = prepare_swbd1(disks.audio, disks.transcripts, findings)
+    assert [each.text for each in utterances] == [
+        "them's v c r's them",
+        "yeah zyzzyva",
+        "yeah zyzzyva okay",
+    ]
+    known = {line.split()[0] for line in lexicon(entries)}
+    unknown = {word for each in utterances for word in each.text.split()} - known
+    assert unknown == {"zyzzyva", "okay"}
+    assert findings.entries == {
+        swbd1.NOT_IN_DICTIONARY: ["zyzzyva (2 times)", "okay (1 times)"],
+    }
+
+
+def test_a_mark_that_stays_within_a_word_is_named(disks):
+    disks.add(2001, ["yeah_yeah"], ["yeah"])
+    assert prepare(disks)[1].entries[UNKNOWN_MARK] == ["sw02001-A_000000-000100 (yeah_yeah)"]
+
+
+def test_files_in_latin_1_and_with_line_ends_of_windows_are_read(disks, tmp_path, caplog):
+    disks.add(2001, ["caf\xe9"], ["yeah"])
+    for path in (disks.text(2001, "A"), disks.transcripts / "sw-ms98-dict.text"):
+        content = path.read_text(encoding="utf-8") + "caf\xe9 k ae f ey\n" * ("dict" in path.name)
+        path.write_bytes(content.replace("\n", "\r\n").encode("latin-1"))
+    utterances, findings = prepare(disks)
+    assert [each.text for each in utterances] == ["caf\xe9", "yeah"]
+    assert not findings.entries
+    assert caplog.text.count("the file is read as latin-1") == 2
+
+
+def test_callers_that_are_told_twice_are_named_with_both_lines(tmp_path):
+    path = tmp_path / "conv_tab.csv"
+    write(path, "2001, 910305, 1011, 1012", "2005,1,2,3", "2001, 910305, 1011, 1013")
+    with pytest.raises(
+        CorpusError, match=r"conv_tab\.csv:3: call 2001 has other callers in line 1"
+    ):
+        read_speakers(path)
+    write(path, "2001, 910305, 1011, 1012", "2001, 910305, 1011, 1012")
+    assert read_speakers(path) == {"sw02001-A": "sw1011", "sw02001-B": "sw1012"}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from espnet_quant4.bin import ablation as command
+from espnet_quant4.bin.main import main
 from espnet_quant4.report import ablation
 from espnet_quant4.report.ablation import Experiments, collect, for_table
 from espnet_quant4.report.ablation_figures import smallest_at_its_error
@@ -100,7 +101,7 @@ def test_command_writes_table_and_figures(study, tmp_path: Path, capsys) -> None
     del arguments[4:7]
     arguments.insert(4, "--only")
     arguments[5:5] = ["w3a4"]
-    assert command.main(list(map(str, arguments))) == 1
+    assert main(["ablation", *map(str, arguments)]) == 1
     assert "w3a4" in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ from espnet_quant4.report.ctm import (
     to_ctm,
 )
 from espnet_quant4.report.scoring import ScoringError
+from espnet_quant4.text_files import TextFileError
 
 
 def write(path, *lines):
@@ -59,7 +60,9 @@ def test_channels_come_from_a_file_where_there_is_one(tmp_path):
     with pytest.raises(ScoringError, match="no line for recording en_4156_0"):
         read_segments(segments)
     write(tmp_path / "reco2file_and_channel", "en_4156_0 en_4156 A", "en_4156_0 en_4156 B")
-    with pytest.raises(ScoringError, match=r"reco2file_and_channel:2: .* a second time"):
+    with pytest.raises(
+        ScoringError, match=r"reco2file_and_channel:2: recording en_4156_0 .* line 1;"
+    ):
         read_segments(segments)
 
 
@@ -70,7 +73,9 @@ def test_channels_come_from_a_file_where_there_is_one(tmp_path):
         ("u2 sw_1-A 2.0 2.0", "not after its start"),
         ("u2 sw_1-A 2.0", "'u2 sw_1-A 2.0' is not 'utterance recording start end'"),
         ("u2 sw_1-A one 2.0", "times 'one 2.0' are not seconds"),
-        ("u1 sw_1-A 3.0 4.0", "segments:2: utterance u1 is there a second time"),
+        ("u2 sw_1-A 1.0 nan", "times '1.0 nan' are not seconds"),
+        ("u2 sw_1-A 1.0 1e999", "times '1.0 1e999' are not seconds"),
+        ("u1 sw_1-A 3.0 4.0", "segments:2: utterance u1 stands here and in line 1;"),
     ],
 )
 def test_faults_of_segments_are_named(tmp_path, line, message):
@@ -83,8 +88,16 @@ def test_a_hypothesis_without_segment_is_refused():
         to_ctm({"u1": [], "u2": ["a"]}, {"u1": Segment("sw_1", "A", 0, 1)}, "exp/text")
 
 
+def test_a_word_that_stands_twice_is_refused(tmp_path):
+    path = write(tmp_path / "ctm", "sw_1 A 1.0 0.2 yes", ";; a comment", "sw_1 A 1.0 0.2 yes 0.9")
+    with pytest.raises(ScoringError, match=r"ctm:3: word 'yes' at 1 s stands here and in line 1;"):
+        read_ctm(path)
+    # What is shorter than the decimals may be there twice.
+    assert len(read_ctm(write(path, "sw_1 A 1.0 0.0 yes", "sw_1 A 1.0 0.0 yes"))) == 2
+
+
 def test_an_utterance_decoded_twice_is_refused(tmp_path):
-    with pytest.raises(ScoringError, match="text:3: utterance u1"):
+    with pytest.raises(TextFileError, match="text:3: 'u1' stands here and in line 1;"):
         read_hypotheses(write(tmp_path / "text", "u1 a", "u2", "u1 b"))
 
 
@@ -108,3 +121,12 @@ def test_a_ctm_is_read_without_comments_and_confidences(tmp_path):
 def test_faults_of_a_ctm_are_named(tmp_path, line, message):
     with pytest.raises(ScoringError, match=message):
         read_ctm(write(tmp_path / "ctm", line))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "ctm: no word in it"), ("sw_1 A 0 1 two words", "ctm:1: confidence 'words' is neither")],
+)
+def test_what_is_no_ctm_is_refused(tmp_path, content, message):
+    with pytest.raises(ScoringError, match=message):
+        read_ctm(write(tmp_path / "ctm", content))

@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 
 from espnet_quant4.bin import score_hub5 as command
-from espnet_quant4.report import hub5
+from espnet_quant4.bin.main import main
+from espnet_quant4.report import hub5, sctk
 from espnet_quant4.report.ctm import CtmWord, Segment, to_ctm
 from espnet_quant4.report.scoring import Counts, ScoringError, score
 from espnet_quant4.report.stm import read_stm
@@ -264,7 +265,7 @@ def test_what_is_optional_in_the_reference_is_left_out(word, kind):
     assert +removed == {kind: 1}
 
 
-@pytest.mark.parametrize("word", ["uh-huh", "mm-hm", "huhs", "-cause", "a.", "%hesitation", "i'm"])
+@pytest.mark.parametrize("word", ["uh-huh", "mm-hm", "huhs", "-cause", "%hesitation", "i'm"])
 def test_other_words_stay(word):
     words = [CtmWord("sw_1", "A", 0.0, 1.0, word)]
     assert hub5.filter_words(words) == (words, Counter(dict.fromkeys(hub5.REMOVED, 0)))
@@ -274,6 +275,9 @@ def test_other_words_stay(word):
     ("word", "letters"),
     [
         ("i._b._m.", ["i", "b", "m"]),
+        ("a.", ["a"]),
+        ("a.'s", ["a's"]),
+        ("c.s", ["c's"]),
         ("t._v.s", ["t", "v's"]),
         ("b._b._c.'s", ["b", "b", "c's"]),
     ],
@@ -294,7 +298,7 @@ def test_markup_in_a_word_is_refused(word):
 
 
 def refused(folder, capsys, **changed):
-    assert command.main(arguments(folder, **changed)) == 1
+    assert main(["hub5", *arguments(folder, **changed)]) == 1
     assert not (folder / "scored/hub5.json").exists()
     return capsys.readouterr().err
 
@@ -376,7 +380,7 @@ def test_a_failure_of_hubscr_is_told_with_its_log(made_up, capsys):
 
 
 def test_without_sctk_the_command_says_how_to_install_it(made_up, monkeypatch, capsys):
-    monkeypatch.setattr(hub5.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sctk.shutil, "which", lambda name: None)
     assert "Install sctk (Debian: apt-get install sctk)" in refused(made_up, capsys)
 
 
@@ -389,3 +393,47 @@ def test_wrong_options_are_refused(made_up, changed, capsys):
         command.main(arguments(made_up, **changed))
     assert stopped.value.code == 2
     assert re.search("--hyp needs --segments|must be another NAME=PREFIX", capsys.readouterr().err)
+
+
+@needs_sctk
+@pytest.mark.parametrize(
+    ("reference", "recognized"),
+    [
+        ("MY V C R'S AND C D'S", "my v c rs and c ds"),
+        ("MY V C R'S AND C D'S", "my v c r's and c d's"),
+        ("MY V C R'S AND C D'S", "my v._c._r.s and c._d.'s"),
+        ("THE T V'S ON AS IT IS", "the t vs on as it is"),
+        ("I GOT B'S AND ONE C", "i got bs and one c"),
+        ("SAY HI TO A MS SMITH", "say hi to a ms smith"),
+        ("THE B M W'S", "the b m ws"),
+        ("I SAW THE C I A'S AND A T V IS ON", "i saw the c i a's and a t v is on"),
+        ("CAF\xc9 DE", "caf\xe9 de"),
+    ],
+)
+def test_plural_acronyms_and_letters_with_accents_are_no_errors(tmp_path, reference, recognized):
+    (tmp_path / "stm").write_bytes(f"sw_1 A s 0 9 {reference}\n".encode("latin-1"))
+    (tmp_path / "glm").write_text(GLM)
+    (tmp_path / "segments").write_text("u1 sw_1-A 0 9\n")
+    (tmp_path / "text").write_text(f"u1 {recognized}\n", encoding="utf-8")
+    assert command.main(arguments(tmp_path, parts="Switchboard=sw_")) == 0
+    (row,) = rows(tmp_path).values()
+    assert row["wer"] == 0.0 and row["words"] == len(reference.split())
+
+
+@needs_sctk
+def test_nested_alternatives_are_counted_and_an_unclosed_one_is_refused(made_up, capsys):
+    stm = STM.replace("OH YEAH I CAN'T COME", "OH { YEAH { I / ME } / NOBODY } CAN'T COME")
+    assert stm != STM
+    (made_up / "stm").write_text(stm)
+    assert command.main(arguments(made_up)) == 0
+    assert {key: rows(made_up)["CallHome"][key] for key in CALLHOME} == CALLHOME
+    (made_up / "scored/hub5.json").unlink()
+    (made_up / "stm").write_text(stm.replace("} CAN'T", "CAN'T"))
+    assert f"{made_up}/stm:5: an opening brace without its closing" in refused(made_up, capsys)
+
+
+@needs_sctk
+def test_a_glm_of_windows_is_the_same(made_up):
+    (made_up / "glm").write_bytes(b"\xef\xbb\xbf" + GLM.replace("\n", "\r\n").encode())
+    assert command.main(arguments(made_up)) == 0
+    assert [row["wer"] for row in rows(made_up).values()] == [25.0, 9.09, 17.39, 17.05]

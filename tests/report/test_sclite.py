@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from espnet_quant4.bin import score as command
+from espnet_quant4.bin.main import main
 from espnet_quant4.report import sclite
 from espnet_quant4.report.scoring import ScoringError, score
 
@@ -79,5 +80,5 @@ def test_without_sclite_the_built_in_scorer_counts_or_the_command_says_so(
     monkeypatch.setattr(sclite, "find_sclite", lambda: None)
     assert command.main(texts) == 0
     assert "counted by the built-in scorer" in capsys.readouterr().out
-    assert command.main([*texts, "--scorer", "sclite"]) == 1
+    assert main(["score", *texts, "--scorer", "sclite"]) == 1
     assert "sclite is not installed (Debian: apt-get install sctk)" in capsys.readouterr().err

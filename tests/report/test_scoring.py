@@ -125,7 +125,7 @@ def test_malformed_transcripts_are_an_error(tmp_path):
     with pytest.raises(ScoringError, match=r"ref\.trn:2: 'a b' does not end in \(utterance\)"):
         read_trn(path)
     path.write_text("a (s-1)\nb (s-1)\n")
-    with pytest.raises(ScoringError, match=r"ref\.trn:2: utterance s-1 is there a second time"):
+    with pytest.raises(ScoringError, match=r"ref\.trn:2: utterance s-1 stands here and in line 1;"):
         read_trn(path)
 
 

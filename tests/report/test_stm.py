@@ -69,10 +69,19 @@ def test_labels_are_defined_where_they_are_not(tmp_path):
         ("sw_1 A s 1 1 <O> YES", "not after its start"),
         ("sw_1 A s zero 1 <O> YES", "times 'zero 1' are not seconds"),
         ("sw_1 A s 0", "is not 'call channel speaker start end"),
-        ("sw_1 A s 0 1 <O> (YES NO", "parentheses or braces do not match: '\\(YES NO'"),
+        (
+            "sw_1 A s 0 1 <O> (YES NO",
+            "parentheses do not match, or stand around braces: '\\(YES NO'",
+        ),
         ("sw_1 A s 0 1 <O> YES) NO", "do not match"),
         ("sw_1 A s 0 1 <O> (A (B) C)", "do not match"),
-        ("sw_1 A s 0 1 <O> { YES / NO", "do not match"),
+        ("sw_1 A s 0 1 <O> { YES / NO", "stm:1: an opening brace without its closing one"),
+        ("sw_1 A s 0 1 <O> { YES / { NO / OH }", "stm:1: an opening brace without its closing one"),
+        ("sw_1 A s 0 1 <O> } YES / NO {", "stm:1: a closing brace without its opening one"),
+        ("sw_1 A s 0 1 <O> { } YES", "stm:1: braces without an alternative between them"),
+        ("sw_1 A s 0 1 <O> ({ YES / NO })", "stm:1: parentheses do not match, or stand around"),
+        ("sw_1 A s 0 1 <O> OH{ YES / NO }", "stm:1: a brace within a word, 'OH{'"),
+        ("sw_1 A s 0 inf <O> YES", "times '0 inf' are not seconds"),
         (";; only a comment", "no segment in it"),
     ],
 )
@@ -84,3 +93,16 @@ def test_faults_are_named(tmp_path, line, message):
 def test_a_missing_file_is_named_with_its_source(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"eval2000.stm: no such STM; .*LDC2002T43"):
         read_stm(tmp_path / "eval2000.stm")
+
+
+def test_a_segment_that_stands_twice_is_named_with_both_lines(tmp_path):
+    path = write(tmp_path / "stm", "sw_1 A s 0 1 YES", "sw_1 B s 0 1 YES", "sw_1 A s 0 1.0 NO")
+    with pytest.raises(ScoringError, match=r"stm:3: the segment of sw_1 A from 0 s .* line 1;"):
+        read_stm(path)
+
+
+def test_what_is_no_utf_8_is_read_as_latin_1_with_a_note(tmp_path, caplog):
+    path = tmp_path / "stm"
+    path.write_bytes("sw_1 A s 0 1 CAFÉ\r\n".encode("latin-1"))
+    assert read_stm(path).segments[0].text == "CAFÉ"
+    assert f"{path}:1: byte 0xc9 is not UTF-8; the file is read as latin-1" in caplog.text

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_quant4.bin import study
+from espnet_quant4.bin.main import main
 from espnet_quant4.report.scoring import ScoringError
 from espnet_quant4.report.study import merge, summarize
 
@@ -81,5 +82,5 @@ def test_command(tmp_path, capsys):
     assert study.main(["--results", *map(str, paths), "--output", str(output)]) == 0
     assert "7.00 8.00" in capsys.readouterr().out
     assert len(json.loads(output.read_text())) == 2
-    assert study.main(["--results", str(tmp_path / "no.json"), "--output", str(output)]) == 1
+    assert main(["study", "--results", str(tmp_path / "no.json"), "--output", str(output)]) == 1
     assert "no.json" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from espnet_quant4.corpora.switchboard.sphere import (
     read_header,
 )
 from espnet_quant4.corpora.switchboard.utterances import Utterance
+from espnet_quant4.text_files import write_lines
 
 SILENT = "utterances left out: their side's audio is the same value throughout"
 BYTES_PER_SAMPLE = 2
@@ -189,18 +190,16 @@ def write_data_folder(
     speakers: dict[str, list[str]] = {}
     for each in utterances:
         speakers.setdefault(each.speaker, []).append(each.name)
-    _write(folder / "spk2utt", [f"{name} {' '.join(speakers[name])}" for name in sorted(speakers)])
+    write_lines(
+        folder / "spk2utt", [f"{name} {' '.join(speakers[name])}" for name in sorted(speakers)]
+    )
     # What the other form of the folder has, a run before may have left.
     if segments:
         (folder / "call_segments").unlink(missing_ok=True)
         sides = {each.side: f"{each.side} {each.call} {SIDES[each.channel]}" for each in utterances}
-        _write(folder / "reco2file_and_channel", [sides[name] for name in sorted(sides)])
+        write_lines(folder / "reco2file_and_channel", [sides[name] for name in sorted(sides)])
     else:
         (folder / "segments").unlink()
         (folder / "reco2file_and_channel").unlink(missing_ok=True)
         rows = [f"{each.name} {each.side} {each.start} {each.end}" for each in utterances]
-        _write(folder / "call_segments", rows)
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_lines(folder / "call_segments", rows)

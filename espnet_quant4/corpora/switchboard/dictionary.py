@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_quant4.corpora.switchboard.findings import CorpusError
+from espnet_quant4.corpora.switchboard.findings import LDC_FALLBACK, CorpusError
 from espnet_quant4.corpora.switchboard.normalize import map_word
+from espnet_quant4.text_files import read_lines
 
 DICTIONARY = "sw-ms98-dict.text"
 # Names of the letters in the dictionary's phones; it lacks some of them as words.
@@ -24,6 +25,8 @@ LETTERS = {
 }
 # Phones for what is not a word, named as in Kaldi's recipe: laughter, noise, spoken noise.
 NOISE_PHONES = {"[laughter]": "lau", "[noise]": "nsn", "[vocalized-noise]": "spn", "<unk>": "spn"}
+# Whose entries lack the n of their letters' names; Kaldi's recipe corrects them by a patch.
+_LACKS_N = {"NAACP", "NIT", "NTSC"}
 Entry = tuple[str, tuple[str, ...]]
 
 
@@ -32,6 +35,7 @@ def read_dictionary(path: Path) -> list[Entry]:
 
     Raises:
         CorpusError: if the file is missing or has no entry.
+        TextFileError: if it is no text.
     """
     if not path.is_file():
         raise CorpusError(
@@ -39,7 +43,7 @@ def read_dictionary(path: Path) -> list[Entry]:
             "spelled; unpack switchboard_word_alignments.tar.gz as a whole."
         )
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_lines(path, LDC_FALLBACK):
         word, *phones = line.split() or ["#"]
         if not word.startswith("#") and phones:
             entries.append((word, tuple(phones)))
@@ -49,22 +53,40 @@ def read_dictionary(path: Path) -> list[Entry]:
 
 
 def _spelling(word: str, phones: tuple[str, ...]) -> str | None:
-    """Return the letters of a word that is pronounced as they are; None for any other."""
+    """Return the letters of a word that is pronounced as they are; None for any other.
+
+    A plural gets an apostrophe, ``VCRs``: ``v c r's``. References of evaluations write it so, and it
+    sounds as ``VCR's`` does.
+    """
+    if word in _LACKS_N:
+        return " ".join(word.lower())
     for ending, sounds in (("", ((),)), ("'s", (("s",), ("z",))), ("s", (("s",), ("z",)))):
         letters = word[: len(word) - len(ending)].lower()
-        if len(letters) < 2 or not word.endswith(ending) or not LETTERS.keys() >= set(letters):
+        if not word.endswith(ending) or not letters or not LETTERS.keys() >= set(letters):
+            continue
+        if len(letters) == 1 and not ending:
             continue
         names = tuple(" ".join(LETTERS[letter] for letter in letters).split())
         if phones in [names + sound for sound in sounds]:
-            return " ".join(letters) + ending
+            return " ".join(letters) + ("'s" if ending else "")
     return None
 
 
 def acronyms(entries: list[Entry]) -> dict[str, str]:
-    """Return word -> letters of all spelled words: ``IBM``: ``i b m``, ``IBM's``: ``i b m's``."""
-    mapped = [(map_word(raw), phones) for raw, phones in entries]
-    spelled = {word: _spelling(word, phones) for word, phones in mapped}
-    return {word: letters for word, letters in spelled.items() if letters}
+    """Return word -> letters of all spelled words: ``IBM``: ``i b m``, ``VCRs``: ``v c r's``.
+
+    A word of several pronunciations is spelled if one of them is. Plurals of single letters (``Cs``)
+    are so only if all are, for ``as`` and ``is`` must stay words.
+    """
+    spellings: dict[str, list[str | None]] = {}
+    for raw, phones in entries:
+        word = map_word(raw)
+        spellings.setdefault(word, []).append(_spelling(word, phones))
+    return {
+        word: letters
+        for word, found in spellings.items()
+        if (letters := next(filter(None, found), None)) and (" " in letters or all(found))
+    }
 
 
 def lexicon(entries: list[Entry]) -> list[str]:
@@ -80,12 +102,12 @@ def lexicon(entries: list[Entry]) -> list[str]:
         word = map_word(raw)
         if word.lower() in _NOT_WORDS:
             continue
-        if word in spelled:
+        if word not in spelled:
+            lines.add(f"{word.lower()} {' '.join(phones)}")
+        elif _spelling(word, phones):
             last = spelled[word].split()[-1]
             if len(last) > 1:
                 lines.add(f"{last} {LETTERS[last[0]]} {phones[-1]}")
-        else:
-            lines.add(f"{word.lower()} {' '.join(phones)}")
     return sorted(lines)
 
 

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from espnet_quant4.text_files import write_lines
+
+# The LDC's older files are in it where they are not in ASCII.
+LDC_FALLBACK = "latin-1"
+
 
 class CorpusError(ValueError):
     """A corpus that cannot be prepared; names the place, what is expected and what to do."""
@@ -44,12 +49,11 @@ class Findings:
 
 def write_findings(path: Path, findings: Iterable[Findings]) -> None:
     """Write all that was found as ``corpus<TAB>rule<TAB>name``, with a head line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ["corpus\trule\tname\n"]
+    rows = ["corpus\trule\tname"]
     for each in findings:
         for rule, names in each.entries.items():
-            rows += [f"{each.corpus}\t{rule}\t{name}\n" for name in names]
-    path.write_text("".join(rows), encoding="utf-8")
+            rows += [f"{each.corpus}\t{rule}\t{name}" for name in names]
+    write_lines(path, rows)
 
 
 def require_folder(path: Path, what: str, hint: str) -> Path:

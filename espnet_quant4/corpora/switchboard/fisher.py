@@ -17,7 +17,7 @@ from espnet_quant4.corpora.switchboard.calls import (
     link,
     require_most,
 )
-from espnet_quant4.corpora.switchboard.findings import CorpusError, Findings
+from espnet_quant4.corpora.switchboard.findings import LDC_FALLBACK, CorpusError, Findings
 from espnet_quant4.corpora.switchboard.normalize import normalize_fisher
 from espnet_quant4.corpora.switchboard.segments import (
     MALFORMED,
@@ -33,6 +33,7 @@ from espnet_quant4.corpora.switchboard.utterances import (
     make_utterance,
     true_channel,
 )
+from espnet_quant4.text_files import read_lines, write_lines
 
 LAYOUT = (
     "Fisher has audio as LDC2004S13 and LDC2005S13 (audio/NNN/fe_03_NNNNN.sph), transcripts as "
@@ -111,25 +112,34 @@ def prepare_fisher(
 
 def _read_tables(tables: Mapping[str, Path]) -> dict[str, list[str]]:
     """Read the tables of calls: call -> row."""
-    rows = {}
+    rows: dict[str, list[str]] = {}
+    places: dict[str, str] = {}
     for path in tables.values():
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in list(csv.reader(file))[1:]:
-                if len(row) <= _PERSON_B:
-                    raise CorpusError(
-                        f"{path}: row {','.join(row)!r} has {len(row)} columns; expected are over "
-                        f"{_PERSON_B}, the callers' numbers in columns {_PERSON_A} and {_PERSON_B}. "
-                        "Copy the table from the LDC's medium again."
-                    )
-                rows[row[_CALL].strip()] = [field.strip() for field in row]
+        for number, row in enumerate(csv.reader(read_lines(path, LDC_FALLBACK)), 1):
+            where = f"{path}:{number}"
+            if number == 1 or not row:
+                continue
+            if len(row) <= _PERSON_B:
+                raise CorpusError(
+                    f"{where}: row {','.join(row)!r} has {len(row)} columns; expected are over "
+                    f"{_PERSON_B}, the callers' numbers in columns {_PERSON_A} and {_PERSON_B}. "
+                    "Copy the table from the LDC's medium again."
+                )
+            fields = [field.strip() for field in row]
+            call = fields[_CALL]
+            if rows.setdefault(call, fields) != fields:
+                raise CorpusError(
+                    f"{where}: call {call} stands otherwise in {places[call]}. Name one copy of "
+                    "Fisher's folders, and no other corpus's."
+                )
+            places.setdefault(call, where)
     return rows
 
 
 def _read_transcript(path: Path, findings: Findings) -> dict[str, list[Segment]]:
     """Read ``START END SIDE: WORDS...`` lines, by side; ``#`` begins a comment."""
     sides: dict[str, list[Segment]] = {side: [] for side in SIDES}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, LDC_FALLBACK), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, fields = f"{path.name}:{number}", line.split(maxsplit=3)
@@ -170,11 +180,10 @@ def _read_by_lhotse(
         lines = [f"# {call.name}.sph", "# Transcribed at the LDC", ""]  # lhotse skips three lines
         lines += [f"{each.start!r} {each.end!r} {side}: {each.text}" for each, side in segments]
         path = folder / "transcripts" / "data" / "trans" / "all" / f"{call.name}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_lines(path, lines)
     if not total:
         raise CorpusError(f"Fisher: no segment can be used. {LAYOUT}")
-    (folder / "transcripts" / "doc" / "all_calldata.tbl").write_text("\n".join(table) + "\n")
+    write_lines(folder / "transcripts" / "doc" / "all_calldata.tbl", table)
     with lhotse_reads_sphere(compressed):
         # lhotse takes up manifests that lie in its output folder, whatever they are of.
         manifests = prepare_fisher_english(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from espnet_quant4.corpora.switchboard.calls import NO_TRANSCRIPT, check_calls, find_files
 from espnet_quant4.corpora.switchboard.findings import (
+    LDC_FALLBACK,
     CorpusError,
     Findings,
     list_content,
@@ -24,6 +25,7 @@ from espnet_quant4.corpora.switchboard.segments import BEYOND, CUT, SIDES
 from espnet_quant4.corpora.switchboard.utterances import Utterance, collect, make_utterance
 from espnet_quant4.report.scoring import ScoringError
 from espnet_quant4.report.stm import Stm, StmSegment, read_stm
+from espnet_quant4.text_files import TextFileError, read_text
 
 IGNORED = "segments left out: the STM takes them out of the score"
 _CHANNELS = {"1": "A", "2": "B", "A": "A", "B": "B"}
@@ -46,12 +48,12 @@ class Evaluation:
     Attributes:
         utterances: what is decoded; by side and time.
         stm: the reference, channels named A and B.
-        glm: NIST's rules for transcripts, as they are.
+        glm: NIST's rules for transcripts.
     """
 
     utterances: list[Utterance]
     stm: Stm
-    glm: bytes
+    glm: str
 
 
 def prepare_eval2000(audio: Path, text: Path, findings: Findings) -> Evaluation:
@@ -140,13 +142,13 @@ def _evaluation(
                     call.path,
                 )
             )
-    return Evaluation(collect(utterances, findings), stm, glm.read_bytes())
+    return Evaluation(collect(utterances, findings), stm, read_text(glm, LDC_FALLBACK))
 
 
 def _read_references(what: str, references: Iterable[Path]) -> Stm:
     try:
         parts = [read_stm(path) for path in references]
-    except ScoringError as error:
+    except (ScoringError, TextFileError) as error:
         raise CorpusError(f"{what}: {error}") from error
     segments: list[StmSegment] = []
     for part in parts:

@@ -12,8 +12,9 @@ transcript            becomes           what it is
 ``ammu[n]it-``        ``ammu-it-``      something left out within
 ``[it'n/isn't]``      ``it'n``          mispronounced, as it sounded / as it was meant
 ``{yuppiedom}``       ``yuppiedom``     a coinage
-``them_1``            ``them``          "'em"; the number tells a pronunciation
+``them_1's``          ``them's``        "'em"; the number tells a pronunciation
 ``IBM``               ``i b m``         spelled letters, see `acronyms`
+``VCRs``              ``v c r's``       as references of evaluations write plurals too
 ``[silence]``         nothing
 ``<b_aside>``         nothing           begin (``<e_aside>``: end) of an aside to someone else
 ``[noise]`` etc.      stays             also ``[laughter]`` and ``[vocalized-noise]``
@@ -25,12 +26,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from espnet_quant4.report.alternatives import first_words, parse_alternatives
+
 NOISES = ("[laughter]", "[noise]", "[vocalized-noise]")
 # Fisher's names of noises -> those of Switchboard-1.
 _FISHER_NOISES = {
     "[laugh]": "[laughter]",
     **dict.fromkeys(("[sigh]", "[cough]", "[mn]", "[breath]", "[lipsmack]"), "[noise]"),
 }
+# A last letter with its plural, as in b._b._c.s and a.s
+_PLURAL = re.compile(r"(?:(?<=\._)|^)([a-z])\.s$")
 _DROPPED = ("[silence]", "<b_aside>", "<e_aside>")
 _ASIDE = re.compile(r"<[be]_aside>", re.IGNORECASE)
 
@@ -41,14 +46,22 @@ _BROKEN_OFF = re.compile(r"(.+)\[[^][]+\]-?")
 _WITHIN = re.compile(r"(.*[a-z'])\[[^][]+\]([a-z'].*)", re.IGNORECASE)
 _STRAY = re.compile(r"([^][]+)\[.+\]")
 _COINED = re.compile(r"\{(.+)\}")
-_VARIANT = re.compile(r"(.+)_\d")
+_VARIANT = re.compile(r"_\d")
 
 
 def map_word(word: str) -> str:
     """Return a transcribed word of Switchboard-1 without its marks; case and noises stay.
 
-    The rules apply one after the other: ``[laughter-wou[ld]-]`` is ``wou-``.
+    The rules apply one after the other, and once more while one of them finds something, for marks
+    may stand in any order: ``[laughter-wou[ld]-]`` and ``{wou[ld]-}`` are ``wou-``.
     """
+    mapped = _map_once(word)
+    while mapped != word:
+        word, mapped = mapped, _map_once(mapped)
+    return mapped
+
+
+def _map_once(word: str) -> str:
     if word.lower() in NOISES:
         return word.lower()
     if match := _LAUGHED.fullmatch(word):
@@ -67,9 +80,7 @@ def map_word(word: str) -> str:
         word = match[1]
     if match := _COINED.fullmatch(word):
         word = match[1]
-    if match := _VARIANT.fullmatch(word):
-        word = match[1]
-    return word
+    return _VARIANT.sub("", word)
 
 
 def normalize_swbd1(text: str, acronyms: Mapping[str, str], noises: str = "keep") -> str:
@@ -102,8 +113,16 @@ def normalize_fisher(text: str, noises: str = "keep") -> str:
         if word in _FISHER_NOISES or word.startswith("["):
             words.append(_FISHER_NOISES.get(word, word))
             continue
-        words += map_word(word.replace("._", " ").replace(".", "")).split()
+        words += map_word(_letters_apart(word)).split()
     return _join(words, noises)
+
+
+def _letters_apart(word: str) -> str:
+    """Return the letters of ``i._b._m.`` apart, without the periods of it or of any other word.
+
+    Its plural ``i._b._m.s`` becomes ``i b m's``, which is how references of evaluations write it.
+    """
+    return _PLURAL.sub(r"\1's", word).replace("._", " ").replace(".", "")
 
 
 def _join(words: list[str], noises: str) -> str:
@@ -113,7 +132,6 @@ def _join(words: list[str], noises: str) -> str:
 
 
 _TAG = re.compile(r"<[^<>\s]*>")
-_ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 # What has no words is optional as a whole, which sclite's trn format marks as STM does.
 NOTHING_SAID = "(%hesitation)"
 
@@ -121,19 +139,22 @@ NOTHING_SAID = "(%hesitation)"
 def normalize_stm(text: str) -> str:
     """Return the words of an STM transcript, for error rates without NIST's tools.
 
-    Of ``{ a / b }`` the first alternative with words is taken; optional words, ``(word)``, count
-    as said, hesitations, ``(%hesitation)``, do not; ``[laughter]`` and tags go.
+    Of ``{ a / b }`` the first alternative with words is taken, inside others too; optional words,
+    ``(word)``, count as said, hesitations, ``(%hesitation)``, do not; ``[laughter]`` and tags go.
+    Acronyms are letters: ``i._b._m.`` is ``i b m``.
 
     Returns:
         The words in lower case; `NOTHING_SAID` where there are none, so that such a segment is
         decoded all the same and its reference demands nothing.
+
+    Raises:
+        ScoringError: for braces that do not match.
     """
+    plain = _TAG.sub(" ", text.lower()).replace("(", " ").replace(")", " ")
+    said = (_said(word) for word in first_words(parse_alternatives(plain), _said))
+    return " ".join(word for word in said if word) or NOTHING_SAID
 
-    def first(match: re.Match[str]) -> str:
-        words = [choice.strip() for choice in match[1].split("/")]
-        return next((f" {choice} " for choice in words if choice not in ("", "@")), " ")
 
-    text = _ALTERNATIVES.sub(first, _TAG.sub(" ", text.lower()))
-    words = text.replace("(", " ").replace(")", " ").split()
-    words = [word for word in words if not word.startswith(("%", "[")) and word != "@"]
-    return " ".join(words) or NOTHING_SAID
+def _said(word: str) -> str:
+    """Return a word of an STM as it is counted; empty where it is none."""
+    return "" if word.startswith(("%", "[")) or word == "@" else _letters_apart(word)

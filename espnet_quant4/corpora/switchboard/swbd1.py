@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ from espnet_quant4.corpora.switchboard.dictionary import (
     DICTIONARY,
     Entry,
     acronyms,
+    lexicon,
     read_dictionary,
 )
-from espnet_quant4.corpora.switchboard.findings import CorpusError, Findings, require_folder
+from espnet_quant4.corpora.switchboard.findings import (
+    LDC_FALLBACK,
+    CorpusError,
+    Findings,
+    require_folder,
+)
 from espnet_quant4.corpora.switchboard.normalize import normalize_swbd1
 from espnet_quant4.corpora.switchboard.segments import (
     MALFORMED,
@@ -39,6 +46,7 @@ from espnet_quant4.corpora.switchboard.utterances import (
     persons_of,
     true_channel,
 )
+from espnet_quant4.text_files import read_lines
 
 TRANSCRIPTS = "swb_ms98_transcriptions"
 TRANSCRIPTS_URL = (
@@ -54,6 +62,7 @@ ONE_SIDE = "calls with a transcript of one side only; the other is not used"
 UNKNOWN_SPEAKER = (
     "sides whose speaker the table of speakers does not tell; the side is taken for one"
 )
+NOT_IN_DICTIONARY = "words of the texts that the dictionary does not have"
 # Releases differ in three calls.
 EXPECTED_CALLS = (2435, 2438)
 
@@ -65,15 +74,18 @@ def read_speakers(path: Path) -> dict[str, str]:
         ``sw0NNNN-A`` -> ``swPERSON``.
 
     Raises:
-        CorpusError: if the file is missing, or a line has no two persons' numbers.
+        CorpusError: if the file is missing, or a line has no two persons' numbers or tells others of
+            a call than an earlier one.
+        TextFileError: if it is no text.
     """
     if not path.is_file():
         raise CorpusError(
             f"{path} is not there. The table of speakers is conv_tab.csv of "
             "https://catalog.ldc.upenn.edu/docs/LDC97S62/; without it a side counts as a speaker."
         )
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    found: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path, LDC_FALLBACK), 1):
         fields = [field.strip().strip('"') for field in line.split(",")]
         if not line.strip():
             continue
@@ -81,8 +93,13 @@ def read_speakers(path: Path) -> dict[str, str]:
             raise CorpusError(
                 f"{path}:{number}: {line!r} is not CALL,...,CALLER A,CALLER B,... in numbers"
             )
+        first = lines.setdefault(fields[0], number)
         for side, person in zip(SIDES, fields[2:4], strict=True):
-            found[f"sw0{fields[0]}-{side}"] = f"sw{person}"
+            if found.setdefault(f"sw0{fields[0]}-{side}", f"sw{person}") != f"sw{person}":
+                raise CorpusError(
+                    f"{path}:{number}: call {fields[0]} has other callers in line {first}. Remove "
+                    "one of the two lines."
+                )
     return found
 
 
@@ -151,7 +168,21 @@ def prepare_swbd1(
     else:
         for side in sorted({each.side for each in utterances} - set(persons)):
             findings.add(UNKNOWN_SPEAKER, side)
-    return collect(utterances, findings), entries
+    kept = collect(utterances, findings)
+    _compare_with_lexicon(kept, entries, findings)
+    return kept, entries
+
+
+def _compare_with_lexicon(
+    utterances: Iterable[Utterance], entries: list[Entry], findings: Findings
+) -> None:
+    """Record the words that texts and lexicon do not share, most frequent first."""
+    known = {line.partition(" ")[0] for line in lexicon(entries)}
+    unknown = Counter(
+        word for each in utterances for word in each.text.split() if word not in known
+    )
+    for word, times in unknown.most_common():
+        findings.add(NOT_IN_DICTIONARY, word, f"{times} times")
 
 
 def _key(name: str) -> str:
@@ -211,8 +242,7 @@ def _read_by_lhotse(
 def _read_transcript(path: Path, findings: Findings) -> list[Segment]:
     """Read ``NAME START END WORDS...`` lines."""
     segments = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, LDC_FALLBACK), 1):
         name, *fields = line.split(maxsplit=3) or [""]
         times = parse_seconds(*fields[:2]) if len(fields) == 3 else None
         if times is not None:

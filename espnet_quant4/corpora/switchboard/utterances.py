@@ -14,7 +14,7 @@ from espnet_quant4.corpora.switchboard.segments import SIDES
 NO_WORDS = "utterances left out: no word is left after normalization"
 UNKNOWN_MARK = "utterances kept with a mark that no rule of normalization knows"
 SAME_NAME = "utterances left out: another one has the same side and times, to 10 ms"
-_MARKS = set("[]{}<>/")
+_MARKS = set("[]{}<>/_")
 
 
 @dataclass(frozen=True)
