@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_quant4.bin.arguments import refuse_twice, require_file_output
 from espnet_quant4.bin.command import run_command
 
 
@@ -24,15 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from espnet_quant4.report import hybrid_results
     from espnet_quant4.report.results import to_markdown, write_json
-    from espnet_quant4.report.scoring import ScoringError
 
-    try:
-        rows = hybrid_results.collect(
-            args.systems, args.parts, args.dumpdir, args.inference, args.model, args.gmm
-        )
-    except (ScoringError, FileNotFoundError) as error:
-        print(f"espnet-quant4 hybrid-results: {error}", file=sys.stderr)
-        return 1
+    refuse_twice("--systems", args.systems)
+    refuse_twice("--parts", args.parts)
+    require_file_output("--output", args.output)
+    rows = hybrid_results.collect(
+        args.systems, args.parts, args.dumpdir, args.inference, args.model, args.gmm
+    )
     write_json(rows, args.output)
     print(to_markdown(rows, hybrid_results.COLUMNS))
     print(f"\nsaved {args.output}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from espnet_quant4.report.results import (
     write_score,
 )
 from espnet_quant4.report.sclite import find_sclite, score_counts
-from espnet_quant4.report.scoring import Counts
+from espnet_quant4.report.scoring import Counts, ScoringError
+from espnet_quant4.text_files import read_json, read_text
 
 # What was chosen on the development part, for all parts.
 TUNED = Path("dev", "tuned.json")
@@ -64,6 +64,7 @@ def collect(
 
     Raises:
         ScoringError, FileNotFoundError: where a part was not decoded, or not as a whole.
+        TextFileError: for a file of a decoding that is no text.
     """
     from espnet_quant4.hybrid.task import HybridTask
 
@@ -85,7 +86,7 @@ def collect(
 
 def describe_gmm(folder: Path) -> Row:
     """Return sizes of a GMM, from its ``final.mdl`` in Kaldi's text form: means, variances, weights."""
-    text = (folder / "final.mdl").read_text(encoding="ascii")
+    text = read_text(folder / "final.mdl")
     dimension = re.search(r"<DIMENSION>\s+(\d+)", text)
     weights = re.findall(r"<WEIGHTS>\s+\[([^]]*)\]", text)
     if dimension is None or not weights:
@@ -124,17 +125,40 @@ def _decoded_part(folder: Path, data: Path) -> Row:
         counts = score_counts(result, program) if program else result.counts
         totals[rate] = sum(counts.values(), Counts())
     # By number, for a run with more jobs may have left its own.
-    jobs = range(1, 1 + int((folder / "num_jobs").read_text(encoding="ascii")))
+    jobs = range(1, 1 + int(_numbers(folder / "num_jobs", 1)[0]))
     acoustic, audio = real_time_factor(folder / f"logdir/output.{job}/seconds" for job in jobs)
     search, _ = real_time_factor(folder / f"logdir/search.{job}/seconds" for job in jobs)
     return {
         **error_rates(totals["wer"], totals["cer"]),
         "scorer": "sclite" if program else "built-in",
-        **json.loads((folder.parent / TUNED).read_text(encoding="utf-8")),
+        **_tuned(folder.parent / TUNED),
         "audio_seconds": round(audio, 1) if audio else None,
         "rtf_acoustic": acoustic,
         "rtf_search": search,
     }
+
+
+def _tuned(path: Path) -> Row:
+    """Return what was chosen on the development part."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not {"lm_scale", "word_insertion_penalty"} <= found.keys():
+        raise ScoringError(f"{path}: {found!r}; valid is what hybrid-rescore writes: decode again")
+    return found
+
+
+def _numbers(path: Path, least: int) -> list[float]:
+    """Return the numbers in a file that a decoding wrote, at least so many."""
+    words = read_text(path).split()
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = []
+    if len(numbers) < least or not all(0 <= number < float("inf") for number in numbers):
+        raise ScoringError(
+            f"{path}: {' '.join(words)[:80]!r}; valid are {least} number(s), none below 0. Remove the "
+            "folder of the decoding and decode again."
+        )
+    return numbers
 
 
 def real_time_factor(files: Iterable[Path]) -> tuple[float | None, float]:
@@ -145,6 +169,6 @@ def real_time_factor(files: Iterable[Path]) -> tuple[float | None, float]:
     spent = speech = 0.0
     for path in files:
         if path.is_file():
-            seconds = [float(value) for value in path.read_text(encoding="ascii").split()]
+            seconds = _numbers(path, 2)
             spent, speech = spent + seconds[0], speech + seconds[1]
     return (round(spent / speech, 4) if speech else None), speech

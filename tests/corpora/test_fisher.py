@@ -75,7 +75,5 @@ def test_a_call_that_two_tables_tell_otherwise_is_named(disks):
     write(other, *table.read_text().splitlines())
     assert len(prepare(disks)[0]) == 1
     write(other, *table.read_text().replace("101", "999").splitlines())
-    with pytest.raises(
-        CorpusError, match=r"p2_calldata\.tbl:2: call 00001 .*p1_calldata\.tbl:2\."
-    ):
+    with pytest.raises(CorpusError, match=r"p2_calldata\.tbl:2: call 00001 .*p1_calldata\.tbl:2\."):
         prepare(disks)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from espnet_quant4.bin import hybrid_results as command
+from espnet_quant4.bin.main import main
 from espnet_quant4.report import hybrid_results
 
 REFERENCE = "amy-1 yes no\namy-2 no\n"
@@ -125,13 +126,37 @@ def test_the_command_writes_the_table(experiments, capsys):
     assert len({len(line) for line in table[:6]}) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("test/num_jobs", "many\n", "'many'; valid are 1 number"),
+        ("test/num_jobs", "", "''; valid are 1 number"),
+        ("test/logdir/output.1/seconds", "2\n", "'2'; valid are 2 number"),
+        ("test/logdir/search.1/seconds", "nan 10\n", "'nan 10'; valid are 2 number"),
+        ("dev/tuned.json", "{", "tuned.json:1: not valid JSON"),
+        ("dev/tuned.json", "[]", "[]; valid is what hybrid-rescore writes"),
+        ("dev/tuned.json", "{}", "{}; valid is what hybrid-rescore writes"),
+    ],
+)
+def test_broken_files_of_a_decoding_are_named(experiments, capsys, file, content, message):
+    (experiments / "hybrid_fp32/d" / file).write_text(content)
+    arguments = [
+        *("--systems", experiments / "hybrid_fp32", "--dumpdir", experiments / "dump"),
+        *("--inference", "d", "--output", experiments / "results.json"),
+    ]
+    assert main(["hybrid-results", *map(str, arguments)]) == 1
+    said = capsys.readouterr().err
+    assert f"{experiments}/hybrid_fp32/d/{file}" in said and message in said
+    assert said.count("\n") == 1
+
+
 def test_a_part_that_was_not_decoded_is_an_error(experiments, capsys):
     (experiments / "hybrid_fp32/d/test/text").unlink()
     arguments = [
         *("--systems", experiments / "hybrid_fp32", "--dumpdir", experiments / "dump"),
         *("--inference", "d", "--output", experiments / "results.json"),
     ]
-    assert command.main(list(map(str, arguments))) == 1
+    assert main(["hybrid-results", *map(str, arguments)]) == 1
     assert "hybrid_fp32/d/test/text" in capsys.readouterr().err
     assert not (experiments / "results.json").exists()
 
