@@ -6,6 +6,7 @@ found. ``ESPNET_QUANT4_TRACEBACK=1`` shows that too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -33,9 +34,11 @@ def run_command(
         arguments: handed on.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows ASCII only shows escapes instead of ending the run.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        # A terminal that knows ASCII only shows escapes instead of ending the run. Of a stream whose
+        # file became a pipe Python asks for its place, which a pipe has none of.
+        with contextlib.suppress(OSError):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
     try:
         status = int(main(arguments) or 0)
         sys.stdout.flush()

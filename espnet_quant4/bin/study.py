@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.report.study import COLUMNS, merge, summarize
 
     require_file_output("--output", args.output)
-    rows = merge(args.results)
+    rows = merge(args.results, args.rate)
     write_json(rows, args.output)
     print(to_markdown(summarize(rows, args.rate), COLUMNS))
     print(f"\nsaved {args.output}")

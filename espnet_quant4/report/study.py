@@ -35,13 +35,14 @@ COLUMNS = {
 }
 
 
-def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
+def merge(results: Sequence[Path], rate: str = "wer") -> list[dict[str, Any]]:
     """Read the tables of runs, one a seed, into one list.
 
     A GMM has no seed of its own in its row: it gets the one of its run.
 
     Args:
         results: files that ``espnet-quant4 results`` or ``hybrid-results`` wrote.
+        rate: what `summarize` will be asked for.
 
     Raises:
         ScoringError: where a file holds no such table, two runs have one seed, or other words were
@@ -51,7 +52,7 @@ def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     seen: dict[tuple[Any, ...], Path] = {}
     for path in results:
-        run = _read_table(path)
+        run = _read_table(path, rate)
         seeds = {row["seed"] for row in run if row["seed"] is not None}
         if len(seeds) != 1:
             raise ScoringError(f"{path}: seeds {sorted(seeds)}; the runs of a study have one each")
@@ -69,14 +70,14 @@ def merge(results: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_table(path: Path) -> list[Row]:
+def _read_table(path: Path, rate: str) -> list[Row]:
     """Return the rows of a run, each with all that a study needs of it."""
     made_by = "valid is what espnet-quant4 results or hybrid-results writes"
     run = read_json(path)
     if not isinstance(run, list) or not run or not all(isinstance(row, dict) for row in run):
         raise ScoringError(f"{path}: no list of a table's rows; {made_by}")
     for number, row in enumerate(run, 1):
-        for name in (*KEY, "seed", "words", *RATES):
+        for name in (*KEY, "seed", "words", rate):
             valid = _TYPES.get(name, str)
             if name not in row or not isinstance(row[name], valid) or isinstance(row[name], bool):
                 found = f"{name}: {row[name]!r}" if name in row else f"no {name}"

@@ -85,3 +85,12 @@ def test_an_ascii_terminal_gets_escapes():
     done = run_in_shell(f'{sys.executable} -c "{code}"', PYTHONIOENCODING="ascii")
     assert done.stdout == "caf\\xe9 0\n"
     assert done.returncode == 0
+
+
+def test_a_stream_whose_file_became_a_pipe_is_written_to(tmp_path):
+    code = (
+        "import os, sys; from espnet_quant4.bin.command import run_command; os.dup2(2, 1); "
+        "sys.exit(run_command('info', lambda _: print('written')))"
+    )
+    done = run_in_shell(f'{sys.executable} -c "{code}" > {tmp_path}/file')
+    assert (done.returncode, done.stderr) == (0, "written\n")
