@@ -78,6 +78,7 @@ def describe_model(system: Path, model: str, task: Any = None) -> dict[str, Any]
         ConfigurationError, CheckpointError, TextFileError, OSError: as `load_trained_model`.
     """
     import torch
+    from espnet2.tasks.asr import ASRTask
 
     from espnet_quant4.quantizers import Quantizer
     from espnet_quant4.report.model_size import measure

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from espnet_quant4 import trained_model
 from espnet_quant4.bin.main import main
 from espnet_quant4.report import ablation, hub5, results
 
@@ -327,20 +331,28 @@ def test_a_model_that_cannot_be_read_is_one_line(tmp_path, capsys, monkeypatch):
     arguments, _ = make_results(tmp_path)
     config = tmp_path / "exp/asr_a/config.yaml"
     refused(arguments, capsys, config, "no such file")
-    for content, message in (("a: [", "not valid YAML"), ("- a\n", "not the configuration of a")):
+    for content, message in (
+        ("a: [", "not valid YAML"),
+        ("- a\n", "of another task, or not what a training wrote"),
+        ("seed: 1\n", "of another task, or not what a training wrote"),
+    ):
         write(config, content)
         refused(arguments, capsys, config, message)
-    write(config, "seed: 1\n")
-    refused(arguments, capsys, "valid.loss.ave.pth: no such checkpoint")
-    write(config.with_name("valid.loss.ave.pth"), "no checkpoint")
-    refused(arguments, capsys, config, "give no model")
+
+
+def test_a_configuration_without_seed_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    arguments, _ = make_results(tmp_path)
+    model, options = torch.nn.Linear(1, 1), Namespace(encoder="rnn")
+    monkeypatch.setattr(trained_model, "load_trained_model", lambda *_: (model, options))
+    refused(arguments, capsys, tmp_path / "exp/asr_a/config.yaml", "no seed in it")
 
 
 def test_an_interpreter_without_torch_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
     arguments, _ = make_results(tmp_path)
     write(tmp_path / "exp/asr_a/config.yaml", "seed: 1\n")
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     refused(arguments, capsys, "the package torch is not installed here")
 
 
