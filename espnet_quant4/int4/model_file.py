@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from espnet_quant4.int4.sentencepiece_model import with_table, without_table
 from espnet_quant4.int4.stored_model import (
     fill,
     read_config,
@@ -61,7 +62,7 @@ def save(model: torch.nn.Module, train_config: Mapping[str, Any], path: str | Pa
     bpemodel = train_config.get("bpemodel")
     if bpemodel and train_config.get("token_type") == "bpe":
         others[BPE_MODEL] = torch.frombuffer(
-            bytearray(Path(bpemodel).read_bytes()), dtype=torch.uint8
+            bytearray(without_table(Path(bpemodel).read_bytes())), dtype=torch.uint8
         )
     return write_model(path, "asr", model, config, others, _build)
 
@@ -123,7 +124,7 @@ def _prepare(
     prepared["bpemodel"] = None
     if BPE_MODEL in tensors:
         model = folder / "bpe.model"
-        model.write_bytes(tensors[BPE_MODEL].numpy().tobytes())
+        model.write_bytes(with_table(tensors[BPE_MODEL].numpy().tobytes()))
         prepared["bpemodel"] = str(model)
     return {**_defaults(), **prepared}
 
