@@ -23,6 +23,7 @@ import torch
 from espnet2.bin.asr_inference import Speech2Text
 
 from espnet_quant4.int4 import use_int4
+from espnet_quant4.int4.convert import convert_module
 from espnet_quant4.int4.lstm import Int4LSTM
 from espnet_quant4.kernels.native import NativeLSTM
 from espnet_quant4.nn import QuantLSTM
@@ -102,7 +103,7 @@ def compare_direction(
 def encoder_stacks(model: torch.nn.Module, system: Path) -> list[QuantLSTM]:
     """Return the stacks of a model's encoder that compute on codes."""
     stacks = [m for m in model.encoder.modules() if isinstance(m, QuantLSTM)]
-    found = [lstm for lstm in stacks if Int4LSTM.can_convert(lstm)]
+    found = [lstm for lstm in stacks if convert_module(lstm) is not None]
     if not found:
         raise ValueError(
             f"{system}: of {len(stacks)} LSTMs of ours in its encoder none is quantized as a whole; "
