@@ -163,7 +163,9 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 in training reaches the loss, where ESPnet's trainer skips and counts the step.
         """
         check_speech(speech, speech_lengths, self.frontend, self.training)
-        if is_long_recording(self, speech, speech_lengths):
+        # Other encoders may want more than features, such as the CTC layer.
+        known = hasattr(self.encoder, "frames_per_output")
+        if known and is_long_recording(self, speech, speech_lengths):
             return self._encode_long(speech)
         return super().encode(speech, speech_lengths)
 

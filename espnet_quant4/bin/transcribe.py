@@ -94,11 +94,13 @@ def _recognizer(args: argparse.Namespace) -> Recognize:
     """Load the file; return what recognizes a recording."""
     from espnet_quant4.int4.audio import read_audio, sampling_rate_of
     from espnet_quant4.int4.model_file import load
-    from espnet_quant4.int4.recognition import check_frontend, recognize
+    from espnet_quant4.int4.recognition import check_frontend, is_ctc_alone, recognize
     from espnet_quant4.int4.streaming import StreamingRecognizer
     from espnet_quant4.int4.transcript import Transcript
 
     recognizer = load(args.file, beam_size=args.beam_size, ctc_weight=0.0)
+    if is_ctc_alone(recognizer.asr_model):
+        recognizer = load(args.file, beam_size=args.beam_size, ctc_weight=1.0)
     check_frontend(recognizer.asr_model)
     streaming = None if args.chunk_seconds is None else StreamingRecognizer(recognizer)
     rate = sampling_rate_of(recognizer.asr_train_args.frontend_conf)

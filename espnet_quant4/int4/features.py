@@ -132,7 +132,7 @@ def is_long_recording(model: Any, speech: torch.Tensor, speech_lengths: torch.Te
     """Whether a model should compute its features in pieces: one recording, without gradients.
 
     Args:
-        model: an ASR model with ``frontend``, ``normalize`` and ``encoder``.
+        model: one with ``frontend`` and ``normalize``.
         speech: ``(B, samples)``.
         speech_lengths: ``(B,)``.
     """
@@ -141,8 +141,6 @@ def is_long_recording(model: Any, speech: torch.Tensor, speech_lengths: torch.Te
         and int(speech_lengths[0]) == speech.size(1)
         and not model.training
         and not torch.is_grad_enabled()
-        # Others may want more than features, such as the CTC layer.
-        and hasattr(model.encoder, "frames_per_output")
         and can_be_in_pieces(model.frontend, model.normalize)
         and _windows_of(model.frontend).of_whole(speech.size(1)) > PIECE_FRAMES
     )

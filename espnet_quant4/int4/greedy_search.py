@@ -1,4 +1,4 @@
-"""ESPnet's greedy transducer search, frame by frame, which also notes the frame of each token."""
+"""Greedy searches of transducers and of CTC, which also note the frame of each token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 
 
 class GreedySearch:
-    """At most one token a frame, as ``BeamSearchTransducer.greedy_search``; goes on from call to call.
+    """Of a transducer: at most one token a frame, as ``BeamSearchTransducer.greedy_search``.
+
+    It goes on from call to call.
 
     Args:
         model: ESPnet's ASR model with a recurrent transducer decoder.
@@ -60,6 +62,26 @@ class GreedySearch:
         embedded = decoder.embed(torch.tensor([[token]], device=decoder.device))
         out, self._decoder_state = decoder.rnn_forward(embedded, self._decoder_state)
         self._decoder_out = out[0, 0]
+
+
+def best_ctc_path(model: Any, encoded: torch.Tensor) -> tuple[list[int], list[int], float]:
+    """Follow the likeliest symbol of each frame; repeated symbols are one token, blanks none.
+
+    Args:
+        model: ESPnet's ASR model with a CTC layer.
+        encoded: ``(1, T, D)``.
+
+    Returns:
+        The tokens, the first frame of each, and the path's log probability.
+    """
+    best, symbols = model.ctc.log_softmax(encoded)[0].max(dim=-1)
+    path = symbols.tolist()
+    starts = [
+        frame
+        for frame, symbol in enumerate(path)
+        if symbol != model.blank_id and (frame == 0 or symbol != path[frame - 1])
+    ]
+    return [path[frame] for frame in starts], starts, float(best.sum())
 
 
 def searches_greedily(recognizer: Any) -> bool:

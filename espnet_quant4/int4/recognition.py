@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from espnet_quant4.int4.features import FrameWindows, check_length
-from espnet_quant4.int4.greedy_search import GreedySearch, searches_greedily
+from espnet_quant4.int4.greedy_search import GreedySearch, best_ctc_path, searches_greedily
 from espnet_quant4.int4.transcript import TokenText, Transcript
 
 
@@ -21,8 +21,8 @@ def recognize(recognizer: Any, samples: np.ndarray, sampling_rate: int) -> Trans
         sampling_rate: of the samples, which is the model's, in Hz.
 
     Returns:
-        The transcript. Greedy transducer search (``beam_size=1``) gives times; ESPnet's beam searches
-        do not tell which frame a token came from.
+        The transcript. Greedy search (``beam_size=1``) of a transducer, or of a model that has CTC
+        alone, gives times; ESPnet's beam searches do not tell which frame a token came from.
 
     Raises:
         ValueError: for a recording that is too short or holds NaN, and for a model without frontend.
@@ -34,19 +34,32 @@ def recognize(recognizer: Any, samples: np.ndarray, sampling_rate: int) -> Trans
         check_length(len(samples), windows)
         check_frames(model.encoder, windows.of_whole(len(samples)))
     text = TokenText(recognizer)
-    if not searches_greedily(recognizer):
+    if is_ctc_alone(model) and recognizer.beam_search.weights.get("ctc", 0.0) <= 0:
+        raise ValueError(
+            "ctc_weight: 0; this model has no decoder, and CTC is all there is to search with. Load it "
+            "with ctc_weight=1.0."
+        )
+    greedy_ctc = is_ctc_alone(model) and recognizer.beam_search.beam_size == 1
+    if not greedy_ctc and not searches_greedily(recognizer):
         _, tokens, _, hypothesis = recognizer(samples)[0]
         return text.transcript(tokens, None, None, float(hypothesis.score))
-    search = GreedySearch(model)
     speech = torch.as_tensor(samples).unsqueeze(0)
     speech = speech.to(recognizer.device, getattr(torch, recognizer.dtype))
     with torch.no_grad():
         encoded, _ = model.encode(speech, torch.tensor([speech.size(1)], device=speech.device))
-    search.accept(encoded[0])
-    tokens = recognizer.converter.ids2tokens(search.token_ids)
-    return text.transcript(
-        tokens, search.token_frames, frame_seconds(model, sampling_rate), search.score
-    )
+        if greedy_ctc:
+            ids, frames, score = best_ctc_path(model, encoded)
+        else:
+            search = GreedySearch(model)
+            search.accept(encoded[0])
+            ids, frames, score = search.token_ids, search.token_frames, search.score
+    tokens = recognizer.converter.ids2tokens(ids)
+    return text.transcript(tokens, frames, frame_seconds(model, sampling_rate), score)
+
+
+def is_ctc_alone(model: Any) -> bool:
+    """Whether a model has neither a transducer nor another decoder."""
+    return model.decoder is None and not model.use_transducer_decoder
 
 
 def check_frames(encoder: Any, frames: int) -> None:

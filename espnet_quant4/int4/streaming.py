@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from espnet_quant4.int4.context_stream import ContextStream, reach_of
 from espnet_quant4.int4.features import FeatureStream, FrameWindows
 from espnet_quant4.int4.greedy_search import GreedySearch, searches_greedily
 from espnet_quant4.int4.recognition import check_frames, check_frontend, frame_seconds
@@ -42,6 +43,8 @@ class StreamingRecognizer:
     def reset(self) -> None:
         """Begin a new recording."""
         self._features = FeatureStream(self.model.frontend, self.model.normalize)
+        preencoder = self.model.preencoder
+        self._context = ContextStream(preencoder, reach_of(preencoder) or (0, 0))
         self._held: torch.Tensor | None = None
         self._encoder_states: list[Any] | None = None
         self._search = GreedySearch(self.model)
@@ -66,7 +69,7 @@ class StreamingRecognizer:
         self._ended = is_last
         with torch.no_grad():
             feats = self._features.accept(chunk, is_last)
-            encoded = self._encode(feats, is_last)
+            encoded = self._encode(self._context.accept(feats, is_last), is_last)
         if len(encoded):
             self._search.accept(encoded)
         return encoded
@@ -99,8 +102,6 @@ class StreamingRecognizer:
                 check_frames(self.model.encoder, whole)
             return held.new_empty(0, self.model.encoder.output_size())
         block, lengths = held[:whole].unsqueeze(0), torch.tensor([whole], device=held.device)
-        if self.model.preencoder is not None:
-            block, lengths = self.model.preencoder(block, lengths)
         out, _, self._encoder_states = self.model.encoder(block, lengths, self._encoder_states)
         encoded: torch.Tensor = out[0]
         return encoded
@@ -150,7 +151,6 @@ def check_streaming(recognizer: Any) -> None:
 
 def _in_the_way(model: Any) -> str | None:
     """Return what a model would need for streaming, None where it has all."""
-    from espnet2.asr.preencoder.linear import LinearProjection
     from espnet2.layers.global_mvn import GlobalMVN
 
     def kind(part: Any) -> str:
@@ -160,8 +160,8 @@ def _in_the_way(model: Any) -> str | None:
         return f"frontend: default, not {kind(model.frontend)}"
     if model.normalize is not None and not isinstance(model.normalize, GlobalMVN):
         return f"normalize: global_mvn or none, not {kind(model.normalize)}"
-    if model.preencoder is not None and not isinstance(model.preencoder, LinearProjection):
-        return f"preencoder: linear or none, not {kind(model.preencoder)}"
+    if reach_of(model.preencoder) is None:
+        return f"preencoder: frame_context, linear or none, not {kind(model.preencoder)}"
     if model.postencoder is not None:
         return f"no postencoder, not {kind(model.postencoder)}"
     if not model.use_transducer_decoder or not hasattr(model.decoder, "rnn_forward"):

@@ -1,6 +1,7 @@
 """``espnet-quant4 transcribe`` goes on whatever a recording is like, and prints a line for each."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from int4.small_recognizer import write_recognizer
 
@@ -142,6 +144,38 @@ def test_without_a_token_type_tokens_are_still_text(tmp_path, speech, capsys):
     found = json.loads(capsys.readouterr().out)
     text = "".join(t if t != "<space>" else " " for t in found["tokens"] if t in "abc<space>")
     assert found["text"] == text != ""
+
+
+def test_a_model_with_ctc_alone_is_searched_by_its_ctc(tmp_path, speech, capsys):
+    model = convert(
+        tmp_path,
+        decoder=None,
+        decoder_conf={},
+        joint_net_conf=None,
+        model_conf={"scheme": "naive", "ctc_weight": 1.0},
+    )
+    capsys.readouterr()
+    found = []
+    for options in ([], ["--beam_size", "4"]):
+        one = str(speech / "one.wav")
+        assert main(["transcribe", model, one, "--format", "json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    greedy, beam = found
+    recognizer = model_file.load(model, beam_size=4, ctc_weight=1.0)
+    samples, _ = soundfile.read(speech / "one.wav", dtype="float32")
+    with torch.no_grad():
+        encoded, _ = recognizer.asr_model.encode(
+            torch.from_numpy(samples).unsqueeze(0), torch.tensor([len(samples)])
+        )
+        path = recognizer.asr_model.ctc.argmax(encoded)[0].tolist()
+    collapsed = [symbol for symbol, _ in itertools.groupby(path) if symbol]
+    assert greedy["tokens"] == recognizer.converter.ids2tokens(collapsed) != []
+    assert len(greedy["token_start"]) == len(collapsed) and greedy["score"] < 0
+    assert beam["tokens"] == recognizer(samples)[0][1] and beam["token_start"] is None
+    # A search that saw nothing of the model gave scores of 0.
+    assert beam["score"] < 0
+    assert main(["transcribe", model, one, "--chunk_seconds", "1"]) == 1
+    assert "decoder: quant_transducer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

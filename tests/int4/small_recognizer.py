@@ -49,11 +49,13 @@ def write_recognizer(folder, bidirectional=True, encoder_conf=None, frontend_con
     model = ASRTask.build_model(args)
     with torch.no_grad():
         # So that blank does not always win: real texts come out.
-        model.joint_network.lin_out.weight.mul_(8.0)
+        outputs = model.joint_network.lin_out if args.decoder else model.ctc.ctc_lo
+        outputs.weight.mul_(8.0)
     with calibrating(model.eval()), torch.no_grad():
         model.encode(0.3 * torch.randn(2, 8000), torch.tensor([8000, 6000]))
-        model.joint_network(torch.randn(1, 3, 1, 12).tanh(), torch.randn(1, 1, 2, 12).tanh())
-        model.decoder(torch.tensor([[0, 3, 4]]))
+        if args.decoder:
+            model.joint_network(torch.randn(1, 3, 1, 12).tanh(), torch.randn(1, 1, 2, 12).tanh())
+            model.decoder(torch.tensor([[0, 3, 4]]))
         model.ctc.ctc_lo(torch.randn(3, 12).tanh())
     torch.save(model.state_dict(), folder / "model.pth")
     with (folder / "config.yaml").open("w", encoding="utf-8") as config:

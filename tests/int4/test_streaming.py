@@ -15,6 +15,15 @@ CASES = {
     "hop over half a window": {"frontend_conf": {"n_fft": 128, "hop_length": 160}},
     "hop over a window": {"frontend_conf": {"n_fft": 128, "hop_length": 300}},
     "short window, preencoder": {"frontend_conf": {"win_length": 200}, **LINEAR},
+    "derivatives and neighbours": {
+        "preencoder": "frame_context",
+        "preencoder_conf": {"input_size": 10, "deltas": 2, "left_context": 3, "right_context": 1},
+    },
+    "later neighbours": {
+        "preencoder": "frame_context",
+        "preencoder_conf": {"input_size": 10, "right_context": 5},
+        "encoder_conf": {"stack_frames": 2},
+    },
     "no centre": {
         "frontend_conf": {"center": False},
         "specaug": "specaug",
@@ -103,8 +112,6 @@ def test_the_end_gives_frames_that_no_window_waits_for(tmp_path):
     ("changes", "named"),
     [
         ({"normalize": "utterance_mvn", "normalize_conf": {}}, "UtteranceMVN"),
-        ({"preencoder": "frame_context",
-          "preencoder_conf": {"input_size": 10, "deltas": 1}}, "FrameContext"),
         ({"bidirectional": True}, "bidirectional: false"),
         ({"beam_size": 3}, "default_beam_search with beam_size 3"),
     ],

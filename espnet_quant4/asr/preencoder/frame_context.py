@@ -57,6 +57,12 @@ class FrameContext(AbsPreEncoder):
     def output_size(self) -> int:
         return self._output_size
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after a frame its result depends on."""
+        derived = self.deltas * self.delta_window
+        return derived + self.left_context, derived + self.right_context
+
     def forward(
         self, input: torch.Tensor, input_lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from espnet_quant4.hybrid.model.chunks import ChunkCutter
 from espnet_quant4.hybrid.model.criterion import HybridCriterion
 from espnet_quant4.hybrid.model.frame_targets import frame_targets
 from espnet_quant4.int4 import use_int4
+from espnet_quant4.int4.features import features_in_pieces, is_long_recording
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.quantizers.base import widened
 from espnet_quant4.scheme import apply_scheme
@@ -230,6 +231,18 @@ class ESPnetHybridModel(AbsESPnetModel):
         self, speech: torch.Tensor, speech_lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         check_speech(speech, speech_lengths, self.frontend, self.training)
+        if is_long_recording(self, speech, speech_lengths):
+            feats = features_in_pieces(self.frontend, self.normalize, speech)
+            lengths = torch.tensor([feats.size(1)], device=feats.device)
+        else:
+            feats, lengths = self._normalized_feats(speech, speech_lengths)
+        if self.preencoder is not None:
+            feats, lengths = self.preencoder(feats, lengths)
+        return feats, lengths
+
+    def _normalized_feats(
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         feats, lengths = self._extract_feats(speech, speech_lengths)
         if self.frontend is None and self.normalize is not None:
             # Normalization works in place, here on what the caller gave.
@@ -238,8 +251,6 @@ class ESPnetHybridModel(AbsESPnetModel):
             feats, lengths = self.specaug(feats, lengths)
         if self.normalize is not None:
             feats, lengths = self.normalize(feats, lengths)
-        if self.preencoder is not None:
-            feats, lengths = self.preencoder(feats, lengths)
         return feats, lengths
 
     def _every_nth(

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 import torch
 from espnet2.asr.encoder.rnn_encoder import RNNEncoder
+from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_quant4.asr.encoder.rnn_encoder import QuantRNNEncoder
 from espnet_quant4.asr.preencoder.frame_context import FrameContext
 from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
+from espnet_quant4.int4 import features
 from espnet_quant4.quantizers.calibration import calibrating
 from espnet_quant4.scheme import SchemeError
 
@@ -293,3 +296,18 @@ def test_messages_name_utterances() -> None:
     batch["pdf_ids_lengths"][2] = 5
     with pytest.raises(ValueError, match="an7 has 5 ids for 9 frames"):
         build()(**batch, utt_id=["an5", "an6", "an7"])
+
+
+def test_features_of_long_recordings_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build().eval()
+    model.frontend = DefaultFrontend(fs=8000, n_fft=256, hop_length=80, n_mels=FEATURES)
+    model.normalize = UtteranceMVN(norm_vars=True)
+    speech, lengths, sizes = torch.randn(1, 20000), torch.tensor([20000]), list[int]()
+    model.frontend.register_forward_hook(lambda _, given, __: sizes.append(given[0].size(1)))
+    with torch.no_grad():
+        whole, whole_lengths = model.log_posteriors(speech, lengths)
+        monkeypatch.setattr(features, "PIECE_FRAMES", 50)
+        found, found_lengths = model.log_posteriors(speech, lengths)
+    assert sizes[0] == 20000 and len(sizes) == 1 + 6 and max(sizes[1:]) < 5000
+    assert found_lengths.tolist() == whole_lengths.tolist() == [251]
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
