@@ -240,7 +240,7 @@ def run_hubscr(folder: Path, stm: Stm, glm: Path, words: Iterable[CtmWord], prog
     """Run ``hubscr.pl`` in a folder and return ``sclite``'s totals; a sentence is a segment.
 
     Raises:
-        ScoringError: where it fails, or counts no reference word.
+        ScoringError: where it fails, counts no reference word, or the GLM has no rule.
     """
     if folder.is_dir():
         # Reports of an earlier run are none of a run that fails.
@@ -248,6 +248,10 @@ def run_hubscr(folder: Path, stm: Stm, glm: Path, words: Iterable[CtmWord], prog
             report.unlink()
     texts = {"ref.stm": stm.format(), "hyp.ctm": format_ctm(words)}
     texts["glm"] = read_text(glm, "latin-1")
+    if "=>" not in texts["glm"]:
+        raise ScoringError(
+            f"{glm}: no rule in it, such as [UM] => [%HESITATION]; hubscr.pl needs one"
+        )
     for name, text in texts.items():
         # hubscr.pl and sclite ignore the case of ASCII letters only.
         write_text(folder / name, _NOT_ASCII.sub(lambda match: match[0].upper(), text))
@@ -269,7 +273,7 @@ def run_hubscr(folder: Path, stm: Stm, glm: Path, words: Iterable[CtmWord], prog
     if done.returncode or not sums:
         raise ScoringError(
             f"{folder}/hubscr.log: hubscr.pl ended with status {done.returncode} and "
-            f"{len(sums)} totals: {done.stdout.strip()[-300:]}"
+            f"{len(sums)} totals: {' '.join(done.stdout.split())[-300:]}"
         )
     sentences, total, correct, substitutions, deletions, insertions, _, wrong = map(int, sums[-1])
     if not total:

@@ -78,7 +78,7 @@ def sclite_counts(
     if result.returncode or sorted(found) != list(range(len(names))):
         raise ScoringError(
             f"{program}: {len(found)} of {len(names)} utterances scored, exit status "
-            f"{result.returncode}: {result.stderr.strip()[-300:]}"
+            f"{result.returncode}: {' '.join(result.stderr.split())[-300:]}"
         )
     return {name: found[number] for number, name in enumerate(names)}
 

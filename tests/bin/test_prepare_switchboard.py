@@ -237,3 +237,41 @@ def test_nist_scores_what_is_prepared(corpora, tmp_path, segments, name):
     errors = {part: rows[part]["substitutions"] for part in ("Switchboard", "CallHome", "All")}
     assert errors == {"Switchboard": 0, "CallHome": 1, "All": 1}
     assert rows["All"]["deletions"] == rows["All"]["insertions"] == 0
+
+
+FILES = {
+    "dictionary": "swb_ms98_transcriptions/sw-ms98-dict.text",
+    "transcript": "swb_ms98_transcriptions/20/2001/sw2001A-ms98-a-trans.text",
+    "stm": "LDC2002T43/reference/hub5e00.english.000405.stm",
+    "glm": "LDC2002T43/reference/en20000405_hub5.glm",
+    "audio": "LDC97S62/swb1_d2/data/sw02001.sph",
+    "audio of the test": "LDC2002S09/hub5e_00/english/sw_4390.sph",
+    "calls": "LDC2004T19/doc/fe_03_p1_calldata.tbl",
+    "Fisher's transcript": "LDC2004T19/data/trans/000/fe_03_00001.txt",
+    "speakers": "conv_tab.csv",
+}
+
+
+# Folders in place of the others are as if these were not there.
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [
+        *((file, "binary") for file in FILES),
+        *((file, "folder") for file in ("dictionary", "stm", "glm", "speakers")),
+    ],
+)
+def test_a_file_of_something_else_is_named_in_one_line(corpora, tmp_path, capsys, file, fault):
+    write(corpora / FILES["speakers"], "2001,1,11,12")
+    path = corpora / FILES[file]
+    assert path.is_file()
+    path.unlink()
+    if fault == "binary":
+        path.write_bytes(bytes(range(128)) * 20)
+    else:
+        path.mkdir()
+    fisher = str(corpora / "LDC2004S13"), str(corpora / "LDC2004T19")
+    options = "--fisher", *fisher, "--speakers", str(corpora / FILES["speakers"])
+    assert run(corpora, tmp_path / "data", *options) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("espnet-quant4 prepare-switchboard: ") and said.count("\n") == 1, said
+    assert path.name in said

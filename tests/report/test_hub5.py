@@ -437,3 +437,14 @@ def test_a_glm_of_windows_is_the_same(made_up):
     (made_up / "glm").write_bytes(b"\xef\xbb\xbf" + GLM.replace("\n", "\r\n").encode())
     assert command.main(arguments(made_up)) == 0
     assert [row["wer"] for row in rows(made_up).values()] == [25.0, 9.09, 17.39, 17.05]
+
+
+@needs_sctk
+@pytest.mark.parametrize("content", [b"", bytes(range(128)) * 9, b"\xff\xfe[\x00U\x00H\x00"])
+def test_a_glm_of_something_else_is_refused_in_one_line(made_up, capsys, content):
+    (made_up / "glm").write_bytes(content)
+    said = refused(made_up, capsys)
+    assert "glm" in said and said.count("\n") == 1
+    (made_up / "glm").unlink()
+    (made_up / "glm").mkdir()
+    assert "glm: is a folder" in refused(made_up, capsys)
