@@ -33,7 +33,21 @@ def read_text(path: str | Path, fallback: str | None = None) -> str:
     path = Path(path)
     if path.is_dir():
         raise TextFileError(f"{path}: is a folder; a text file is wanted here.")
-    content = path.read_bytes()
+    return decode_text(path.read_bytes(), path, fallback)
+
+
+def decode_text(content: bytes, path: str | Path, fallback: str | None = None) -> str:
+    """Return the text of a file's content, as `read_text` does; for files that were compressed.
+
+    Args:
+        content: what the file holds.
+        path: its name, for messages.
+        fallback: as of `read_text`.
+
+    Raises:
+        TextFileError: for another encoding or NUL bytes.
+    """
+    path = Path(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

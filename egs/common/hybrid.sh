@@ -166,27 +166,27 @@ up_to_date() {
     return 0
 }
 
-# One step of the GMM, unless it is done: gmm STEP OUTPUT "INPUT..." OPTION...
+# What a stage that keeps a record says in its log of what was there: kept_or_why LOG
+kept_or_why() {
+    [ "$dry_run" = true ] || sed -n '/there already\|made anew/{s/.*INFO: //;p;}' "$1"
+}
+
+# One step of the GMM: gmm STEP OUTPUT OPTION... The command itself knows what it was made of, and
+# leaves it as it is or makes it anew; so do those of stages 5, 6 and 8.
 gmm() {
-    local step=$1 output=$2 inputs=$3
-    shift 3
-    # shellcheck disable=SC2086
-    if up_to_date "$output/final.mdl" $inputs; then log "$output: there already"; return 0; fi
-    run rm -f "$output/final.mdl"   # hybrid_gmm goes by it
+    local step=$1 output=$2
+    shift 2
     log "$output: $step (log: $output/$step.log)"
     # shellcheck disable=SC2086
     logged $train_cmd "$output/$step.log" $python -m espnet_quant4.bin.hybrid_gmm "$step" \
         --output "$output" --lang "$lang" "$@"
+    kept_or_why "$output/$step.log"
 }
 
 # Takes the alignment of a part from the user's own Kaldi.
 import_alignment() {
     local part=$1 source=$kaldi_ali
     [ "$part" = dev ] && source=${kaldi_ali_dev:-$kaldi_ali}
-    if up_to_date "$ali/$part/pdf_ids" "$kaldi_ali/final.mdl" "$dumpdir/raw/$part/text"; then
-        log "$ali/$part: there already"
-        return 0
-    fi
     # shellcheck disable=SC2086
     run $python -m espnet_quant4.bin.hybrid_import alignments --ali "$source" --model "$kaldi_ali" \
         --data "$dumpdir/raw/$part" --output "$ali/$part" $import_args
@@ -211,48 +211,37 @@ if doing 5 && [ -z "$kaldi_ali" ]; then
         mkdir -p "$(dirname "$text")"
         cmp -s "$datadir/train/text" "$text" || cp "$datadir/train/text" "$text"
     fi
-    if up_to_date "$lang/L_disambig.fst" "$lexicon" "$text"; then log "$lang: there already"
-    else
-        # shellcheck disable=SC2086
-        run $python -m espnet_quant4.bin.hybrid_lang --lexicon "$lexicon" --text "$text" \
-            --output "$lang" $lang_args
-    fi
+    # shellcheck disable=SC2086
+    run $python -m espnet_quant4.bin.hybrid_lang --lexicon "$lexicon" --text "$text" \
+        --output "$lang" $lang_args
 fi
 
 if doing 6 && [ -z "$kaldi_ali" ]; then
     log "stage 6: language model"
     run mkdir -p "$expdir/lm"
     for order in $lm_order $rescore_order; do
-        made=$expdir/lm/${order}gram.arpa
-        if up_to_date "$made" "$text" "$lang/words.txt"; then log "$made: there already"
-        else
-            # shellcheck disable=SC2086
-            run $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$order" \
-                --output "$made" $lm_args
-        fi
+        # shellcheck disable=SC2086
+        run $python -m espnet_quant4.bin.hybrid_lm --text "$text" --lang "$lang" --order "$order" \
+            --output "$expdir/lm/${order}gram.arpa" $lm_args
     done
 fi
 
 if doing 7 && [ -z "$kaldi_ali" ]; then
     log "stage 7: monophone GMM"
     # shellcheck disable=SC2086
-    gmm mono "$mono" "$lang/L.fst $dumpdir/raw/$train_set/wav.scp $dumpdir/raw/$train_set/text" \
-        --data "$dumpdir/raw/$train_set" --seed "$seed" $mono_args
+    gmm mono "$mono" --data "$dumpdir/raw/$train_set" --seed "$seed" $mono_args
 fi
 
 if doing 8 && [ -z "$kaldi_ali" ]; then
     log "stage 8: triphone GMM and graph"
     # shellcheck disable=SC2086
-    gmm triphone "$triphone" "$mono/final.mdl" --data "$dumpdir/raw/$train_set" \
+    gmm triphone "$triphone" --data "$dumpdir/raw/$train_set" \
         --alignments "$mono" --leaves "$leaves" --gaussians "$gaussians" --seed "$seed" \
         $triphone_args
-    if up_to_date "$graph/HCLG.fst" "$triphone/final.mdl" "$lm" "$lang/L_disambig.fst"; then
-        log "$graph: there already"
-    else
-        # shellcheck disable=SC2086
-        logged $train_cmd "$graph/hybrid_graph.log" $python -m espnet_quant4.bin.hybrid_graph \
-            --lang "$lang" --lm "$lm" --gmm "$triphone" --output "$graph"
-    fi
+    # shellcheck disable=SC2086
+    logged $train_cmd "$graph/hybrid_graph.log" $python -m espnet_quant4.bin.hybrid_graph \
+        --lang "$lang" --lm "$lm" --gmm "$triphone" --output "$graph"
+    kept_or_why "$graph/hybrid_graph.log"
 fi
 
 if doing 9; then
@@ -260,11 +249,10 @@ if doing 9; then
     for part in $train_set dev; do
         if [ -n "$kaldi_ali" ]; then import_alignment "$part"
         else
-            gmm align "$ali/$part" "$triphone/final.mdl $dumpdir/raw/$part/wav.scp" \
-                --data "$dumpdir/raw/$part" --model "$triphone"
+            gmm align "$ali/$part" --data "$dumpdir/raw/$part" --model "$triphone"
         fi
     done
-    if [ -n "$kaldi_ali" ] && ! up_to_date "$graph/HCLG.fst" "$kaldi_graph/HCLG.fst"; then
+    if [ -n "$kaldi_ali" ]; then
         run $python -m espnet_quant4.bin.hybrid_import graph --graph "$kaldi_graph" \
             --model "$kaldi_ali" --output "$graph"
     fi

@@ -24,7 +24,6 @@ segments_of() {
 # What a network subtracts from its log posteriors, from the alignment that it was trained on.
 network_prior() {
     local system=$1 counts=$training_ali/$train_set/pdf_counts
-    if up_to_date "$system/log_prior" "$counts"; then return 0; fi
     logged $train_cmd "$system/hybrid_prior.log" $python -m espnet_quant4.bin.hybrid_prior \
         --pdf_counts "$counts" --output "$system/log_prior"
 }
@@ -63,14 +62,11 @@ network_scores() {
 # Scores of a part by the GMM: gmm_scores FOLDER PART
 gmm_scores() {
     local folder=$1 data=$dumpdir/raw/$2
-    if up_to_date "$folder/scores.scp" "$triphone/final.mdl" "$data/wav.scp"; then
-        log "$folder: scored already"
-        return 0
-    fi
-    run rm -f "$folder/logdir/output.1/scores.scp"   # hybrid_gmm goes by it
+    log "$folder: scores of the GMM"
     # shellcheck disable=SC2086
     logged $decode_cmd "$folder/logdir/hybrid_gmm.log" $python -m espnet_quant4.bin.hybrid_gmm \
         scores --data "$data" --model "$triphone" --output "$folder/logdir/output.1"
+    kept_or_why "$folder/logdir/hybrid_gmm.log"
     join_scores "$folder" 1
 }
 

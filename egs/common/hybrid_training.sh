@@ -35,7 +35,17 @@ train_options() {
 train() {
     local config=$1 output=$2
     shift 2
-    if [ -e "$output/$inference_model" ]; then log "$output: trained already"; return 0; fi
+    if [ -e "$output/$inference_model" ]; then
+        # An alignment that comes out as it was keeps its time.
+        if ! up_to_date "$output/$inference_model" "$training_ali/$train_set/pdf_ids"; then
+            [ "$dry_run" = true ] && return 0
+            echo "run.sh: $output was trained on an earlier $training_ali/$train_set/pdf_ids." >&2
+            echo "Remove $output to train it again, or choose another --expdir" >&2
+            exit 1
+        fi
+        log "$output: trained already"
+        return 0
+    fi
     log "$output: training (log: $output/train.log)"
     # shellcheck disable=SC2046,SC2086
     train_job "$output/train.log" $python -m espnet_quant4.bin.hybrid_train \
@@ -66,8 +76,7 @@ train_float() {
         training_ali=$expdir/hybrid_realigned_ali
         for part in $train_set dev; do
             network_scores "$start" emulated "$start/align/$part" "$part"
-            gmm realign "$training_ali/$part" "$start/align/$part/scores.scp" \
-                --data "$dumpdir/raw/$part" --model "$ali/$part" \
+            gmm realign "$training_ali/$part" --data "$dumpdir/raw/$part" --model "$ali/$part" \
                 --scores "$start/align/$part/scores.scp"
         done
         list_aligned
@@ -75,13 +84,11 @@ train_float() {
     fi
     if [ "$criterion" = lfmmi ]; then
         start=$fp32 fp32=${prefix}_fp32
-        if ! up_to_date "${prefix}_den.fst" "$training_ali/$train_set/pdf_ids"; then
-            # shellcheck disable=SC2086
-            logged $train_cmd "$fp32/hybrid_denominator.log" $python \
-                -m espnet_quant4.bin.hybrid_denominator --pdf_ids "$training_ali/$train_set/pdf_ids" \
-                --num_pdfs "$training_ali/$train_set/num_pdfs" --output "${prefix}_den.fst" \
-                $denominator_args
-        fi
+        # shellcheck disable=SC2086
+        logged $train_cmd "$fp32/hybrid_denominator.log" $python \
+            -m espnet_quant4.bin.hybrid_denominator --pdf_ids "$training_ali/$train_set/pdf_ids" \
+            --num_pdfs "$training_ali/$train_set/num_pdfs" --output "${prefix}_den.fst" \
+            $denominator_args
         criterion_options="--model_conf criterion=lfmmi
             --model_conf lfmmi_conf.denominator=${prefix}_den.fst"
         train "$lfmmi_config" "$fp32" --init_param "$start/$inference_model"

@@ -12,20 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import kaldiio
-
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.word_times import (
     AlignmentOptions,
-    WordTimesError,
     timed_words,
     word_frames,
 )
-from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+from espnet_quant4.hybrid.kaldi_files.archives import Matrices
 from espnet_quant4.hybrid.lang.lang_directory import Lang
-from espnet_quant4.hybrid.lang.lexicon import LexiconError
 from espnet_quant4.report.ctm import format_ctm, read_hypotheses, read_segments
-from espnet_quant4.report.scoring import ScoringError
 from espnet_quant4.text_files import write_lines
 
 _HELP = {
@@ -33,7 +28,6 @@ _HELP = {
     "beam": "paths that cost more than the best one by this are given up",
     "retry_beam": "the same for utterances that this leaves without a path",
 }
-_ERRORS = (ImportError, KaldiFileError, LexiconError, OSError, ScoringError, WordTimesError)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -72,11 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--channels is for the recordings of --segments; give these too")
     if not args.frame_shift > 0:
         parser.error(f"--frame_shift {args.frame_shift:g}: valid are numbers above 0")
-    try:
-        _run(args)
-    except _ERRORS as error:
-        print(f"espnet-quant4 hybrid-ctm: {error}", file=sys.stderr)
-        return 1
+    _run(args)
     return 0
 
 
@@ -85,7 +75,7 @@ def _run(args: argparse.Namespace) -> None:
     options = AlignmentOptions(**{name: getattr(args, name) for name in names})
     hypotheses = read_hypotheses(args.text)
     segments = read_segments(args.segments, args.channels) if args.segments else None
-    scores = kaldiio.load_scp(str(args.scores))
+    scores = Matrices(args.scores)
     found = word_frames(scores, hypotheses, Lang(args.lang), args.model, options)
     words = timed_words(hypotheses, found, segments, args.frame_shift)
     failed = args.output / "ctm_spread.txt"

@@ -11,14 +11,8 @@ from pathlib import Path
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.hybrid_rescore import add_rescoring_arguments, rescore
 from espnet_quant4.hybrid.decode.job import Summary, decode_scores
-from espnet_quant4.hybrid.decode.nbest_list import NBestError
-from espnet_quant4.hybrid.decode.rescoring import RescoringError
-from espnet_quant4.hybrid.decode.search import SearchError, SearchOptions
-from espnet_quant4.hybrid.graph.arpa import LanguageModelError
+from espnet_quant4.hybrid.decode.search import SearchOptions
 from espnet_quant4.hybrid.graph.graph_directory import Graph
-from espnet_quant4.hybrid.graph.hclg import GraphError
-from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
-from espnet_quant4.hybrid.openfst import FstFormatError
 
 _HELP = {
     "acoustic_scale": "of the scores; the inverse of Kaldi's LMWT",
@@ -27,17 +21,6 @@ _HELP = {
     "lattice_beam": "what is kept for n-best lists, by cost",
     "nbest": "word sequences an utterance; 1 searches faster and makes no lattice",
 }
-_ERRORS = (
-    FstFormatError,
-    GraphError,
-    ImportError,
-    KaldiFileError,
-    LanguageModelError,
-    NBestError,
-    OSError,
-    RescoringError,
-    SearchError,
-)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -60,11 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Decode; returns the exit status."""
     args = get_parser().parse_args(arguments)
-    try:
-        _run(args)
-    except _ERRORS as error:
-        print(f"espnet-quant4 hybrid-decode: {error}", file=sys.stderr)
-        return 1
+    _run(args)
     return 0
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espnet_quant4.bin.command import run_command
+from espnet_quant4.hybrid.stage_record import Stage, check_complete, file_input
+from espnet_quant4.text_files import read_text
 
 UTTERANCES_BETWEEN_MESSAGES = 10_000
 
@@ -33,16 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from espnet_quant4.hybrid.lfmmi.denominator import estimate_denominator
     from espnet_quant4.hybrid.lfmmi.fst_text import write_fst
 
-    try:
-        num_pdfs = read_num_pdfs(args.num_pdfs)
-        if args.subsample < 1:
-            raise ValueError(f"--subsample {args.subsample}: valid are 1 and above.")
-        alignments = read_pdf_ids(args.pdf_ids, args.subsample)
-        graph = estimate_denominator(alignments, num_pdfs, args.order)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"hybrid_denominator: {error}", file=sys.stderr)
-        return 1
+    num_pdfs = read_num_pdfs(args.num_pdfs)
+    if args.subsample < 1:
+        raise ValueError(f"--subsample {args.subsample}: valid are 1 and above.")
+    check_complete(args.pdf_ids.parent)
+    inputs = {"pdf_ids": file_input(args.pdf_ids)}
+    options = {"num_pdfs": num_pdfs, "order": args.order, "subsample": args.subsample}
+    stage = Stage("hybrid-denominator", args.output, (), inputs, options)
+    if not stage.begin(print):
+        return 0
+    graph = estimate_denominator(read_pdf_ids(args.pdf_ids, args.subsample), num_pdfs, args.order)
     write_fst(graph, args.output)
+    stage.finish()
     print(f"{args.output}: {graph.num_states} states, {len(graph.source)} arcs, {num_pdfs} pdfs")
     return 0
 
@@ -53,7 +57,7 @@ def read_num_pdfs(value: str) -> int:
     Raises:
         ValueError: for anything that is no number above 0.
     """
-    text = value if value.lstrip("-").isdigit() else Path(value).read_text(encoding="utf-8").strip()
+    text = value if value.lstrip("-").isdigit() else read_text(value).strip()
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"--num_pdfs {value}: {text!r} is no number above 0.")
     return int(text)

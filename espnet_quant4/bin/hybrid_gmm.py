@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import kaldiio
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.hybrid.features.extraction import FeatureError
+from espnet_quant4.hybrid.features.extraction import compute_features, mfcc
+from espnet_quant4.hybrid.gmm.records import ALIGNED, data_inputs, lang_inputs, model_inputs
 from espnet_quant4.hybrid.gmm.stages import (
-    GmmError,
     align_data,
     log_likelihoods,
     realign_data,
@@ -21,19 +22,30 @@ from espnet_quant4.hybrid.gmm.stages import (
     train_triphone,
 )
 from espnet_quant4.hybrid.gmm.training import MONOPHONE, Schedule
+from espnet_quant4.hybrid.kaldi_files.archives import Matrices
 from espnet_quant4.hybrid.lang.lang_directory import Lang
+from espnet_quant4.hybrid.stage_record import Stage, listed_inputs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a step; returns the exit status."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s")
-    try:
-        _run(args)
-    except (GmmError, FeatureError, OSError) as error:
-        print(f"hybrid-gmm {args.step}: {error}", file=sys.stderr)
-        return 1
+    _check(args)
+    _run(args)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse numbers that nothing can be made with.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name in ("gaussians", "iterations", "leaves", "beam", "retry_beam", "acoustic_scale"):
+        value = getattr(args, name, 1)
+        if not 0 < value < math.inf:
+            raise ValueError(f"--{name} {value}: valid are numbers above 0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,17 +98,53 @@ def _schedule(args: argparse.Namespace, default: Schedule) -> Schedule:
     )
 
 
+def _stage(args: argparse.Namespace) -> Stage:
+    """Return the record of a step: all that its output depends on."""
+    inputs = data_inputs(args.data, transcripts=args.step != "scores")
+    if args.step != "scores":
+        inputs |= lang_inputs(args.lang, pronunciations=args.step == "mono")
+    if args.step == "triphone":
+        inputs |= model_inputs(args.alignments, alignments=True)
+    elif args.step != "mono":
+        inputs |= model_inputs(args.model)
+    if args.step == "realign":
+        inputs |= listed_inputs("scores.scp", args.scores)
+    names = (
+        "gaussians",
+        "iterations",
+        "seed",
+        "leaves",
+        "lda",
+        "beam",
+        "retry_beam",
+        "acoustic_scale",
+    )
+    options = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    makes = ("scores.scp",) if args.step == "scores" else ALIGNED
+    return Stage(f"hybrid-gmm {args.step}", args.output, makes, inputs, options, keeps=("pdf_ids",))
+
+
 def _run(args: argparse.Namespace) -> None:
-    done = args.output / ("scores.scp" if args.step == "scores" else "final.mdl")
-    if done.exists():
-        logging.info(f"{done}: there already")
+    if args.step != "realign":
+        # First, so that a recording that cannot be used costs no model.
+        compute_features(args.data, args.data / "mfcc", mfcc)
+    stage = _stage(args)
+    if not stage.begin(logging.info):
         return
+    if args.step == "scores":
+        _write_scores(args)
+    else:
+        _train_or_align(args, Lang(args.lang))
+    stage.finish()
+
+
+def _train_or_align(args: argparse.Namespace, lang: Lang) -> None:
     if args.step == "mono":
-        train_monophone(args.data, Lang(args.lang), args.output, _schedule(args, MONOPHONE))
+        train_monophone(args.data, lang, args.output, _schedule(args, MONOPHONE))
     elif args.step == "triphone":
         train_triphone(
             args.data,
-            Lang(args.lang),
+            lang,
             args.alignments,
             args.output,
             args.leaves,
@@ -104,19 +152,19 @@ def _run(args: argparse.Namespace) -> None:
             args.lda == "true",
         )
     elif args.step == "align":
-        align_data(args.data, Lang(args.lang), args.model, args.output, args.beam, args.retry_beam)
-    elif args.step == "realign":
-        scores = kaldiio.load_scp(str(args.scores))
-        realign_data(
-            scores, args.data, Lang(args.lang), args.model, args.output, args.acoustic_scale
-        )
+        align_data(args.data, lang, args.model, args.output, args.beam, args.retry_beam)
     else:
-        args.output.mkdir(parents=True, exist_ok=True)
-        partial = args.output / "scores.scp.part"
-        with kaldiio.WriteHelper(f"ark,scp:{args.output}/scores.ark,{partial}") as writer:
-            for utterance, values in log_likelihoods(args.data, args.model).items():
-                writer(utterance, values)
-        partial.replace(done)
+        scores = Matrices(args.scores)
+        realign_data(scores, args.data, lang, args.model, args.output, args.acoustic_scale)
+
+
+def _write_scores(args: argparse.Namespace) -> None:
+    args.output.mkdir(parents=True, exist_ok=True)
+    partial = args.output / "scores.scp.part"
+    with kaldiio.WriteHelper(f"ark,scp:{args.output}/scores.ark,{partial}") as writer:
+        for utterance, values in log_likelihoods(args.data, args.model).items():
+            writer(utterance, values)
+    partial.replace(args.output / "scores.scp")
 
 
 if __name__ == "__main__":

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.hybrid.graph.arpa import LanguageModelError
 from espnet_quant4.hybrid.graph.grammar import arpa_to_fst, phrase_grammar
 from espnet_quant4.hybrid.graph.graph_directory import write_graph_directory
-from espnet_quant4.hybrid.graph.hclg import GraphError, build_hclg
-from espnet_quant4.hybrid.kaldi import kaldifst
-from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+from espnet_quant4.hybrid.graph.hclg import build_hclg
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 from espnet_quant4.hybrid.kaldi_files.tree import read_tree
 from espnet_quant4.hybrid.lang.lang_directory import Lang, read_transcripts
+from espnet_quant4.hybrid.openfst import read_kaldifst
+from espnet_quant4.hybrid.stage_record import Stage, file_input, folder_inputs
+from espnet_quant4.text_files import write_lines
 
-# What the graph in a folder was made from and how; it is made again when that changes.
-RECORD = "graph.json"
+# What tells a graph folder.
+MADE = ("HCLG.fst", "G.fst", "id2pdf", "words.txt")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -43,63 +42,47 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build a graph; returns the exit status."""
     args = get_parser().parse_args(arguments)
-    try:
-        _run(args)
-    except (GraphError, KaldiFileError, LanguageModelError, ImportError, OSError) as error:
-        print(f"espnet-quant4 hybrid-graph: {error}", file=sys.stderr)
-        return 1
+    _run(args)
     return 0
 
 
 def _run(args: argparse.Namespace) -> None:
-    lang = Lang(args.lang)
-    inputs = {
-        "L_disambig": args.lang / "L_disambig.fst",
-        "words": args.lang / "words.txt",
-        "phones": args.lang / "phones.txt",
-        "grammar": args.lm or args.phrases,
-        "model": args.gmm / "final.mdl",
-        "tree": args.gmm / "tree",
-    }
-    record = {
-        "phrases": args.phrases is not None,
-        "transition_scale": args.transition_scale,
-        "self_loop_scale": args.self_loop_scale,
-        "inputs": {
-            name: [str(path.resolve()), path.stat().st_mtime_ns] for name, path in inputs.items()
-        },
-    }
-    if _is_current(args.output, record):
-        print(f"{args.output}/HCLG.fst is there, made from the same files")
+    stage = _stage(args)
+    if not stage.begin(print):
         return
+    lang = Lang(args.lang)
     grammar = _grammar(args, lang)
     args.output.mkdir(parents=True, exist_ok=True)
     # Rescoring takes the grammar's share in a cost from it.
     grammar.write(str(args.output / "G.fst"))
+    model, tree = args.gmm / "final.mdl", args.gmm / "tree"
     hclg = build_hclg(
-        kaldifst().StdVectorFst.read(str(inputs["L_disambig"])),
+        read_kaldifst(args.lang / "L_disambig.fst"),
         grammar,
         lang.ids("disambig"),
-        read_tree(inputs["tree"]),
-        read_transition_model(inputs["model"]).to_kaldi(),
+        read_tree(tree),
+        read_transition_model(model).to_kaldi(),
         args.transition_scale,
         args.self_loop_scale,
         say=print,
     )
-    write_graph_directory(
-        args.output, hclg, inputs["words"], inputs["phones"], inputs["model"], inputs["tree"]
-    )
-    (args.output / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    words, phones = args.lang / "words.txt", args.lang / "phones.txt"
+    write_graph_directory(args.output, hclg, words, phones, model, tree)
+    stage.finish()
     print(f"written: {args.output}")
 
 
-def _is_current(output: Path, record: dict[str, Any]) -> bool:
-    path = output / RECORD
-    return (
-        (output / "HCLG.fst").is_file()
-        and path.is_file()
-        and json.loads(path.read_text(encoding="utf-8")) == record
-    )
+def _stage(args: argparse.Namespace) -> Stage:
+    lang = ("L_disambig.fst", "words.txt", "phones.txt", "phones/disambig.txt")
+    inputs = folder_inputs("lang", args.lang, lang)
+    inputs |= folder_inputs("model", args.gmm, ("final.mdl", "tree"))
+    inputs["grammar"] = file_input(args.lm or args.phrases)
+    options = {
+        "phrases": args.phrases is not None,
+        "transition_scale": args.transition_scale,
+        "self_loop_scale": args.self_loop_scale,
+    }
+    return Stage("hybrid-graph", args.output, MADE, inputs, options)
 
 
 def _grammar(args: argparse.Namespace, lang: Lang) -> Any:
@@ -113,7 +96,7 @@ def _grammar(args: argparse.Namespace, lang: Lang) -> Any:
         kind = "sentences with words"
     args.output.mkdir(parents=True, exist_ok=True)
     listed = args.output / "left_out.txt"
-    listed.write_text("".join(f"{item}\n" for item in left_out), encoding="utf-8")
+    write_lines(listed, left_out)
     if left_out:
         print(f"{listed}: {len(left_out)} {kind} without pronunciation are left out")
     return grammar

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.hybrid.graph.hclg import GraphError
-from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+from espnet_quant4.hybrid.gmm.records import ALIGNED
 from espnet_quant4.hybrid.kaldi_import import import_alignments, import_graph
-from espnet_quant4.hybrid.lang.lang_directory import read_transcripts
-from espnet_quant4.hybrid.openfst import FstFormatError
+from espnet_quant4.hybrid.stage_record import Stage, file_input, folder_inputs
+from espnet_quant4.text_files import read_pairs
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -44,28 +43,44 @@ def get_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Import; returns the exit status."""
     args = get_parser().parse_args(arguments)
-    try:
-        if args.kind == "alignments":
-            _alignments(args)
-        else:
-            # In Kaldi the graph's folder lies in that of its model.
-            model = args.model or args.graph.parent
-            graph = import_graph(args.graph, model, args.output, args.grammar)
-            print(f"written: {args.output}, {graph.num_pdfs} pdfs")
-    except (FstFormatError, GraphError, KaldiFileError, ImportError, OSError) as error:
-        print(f"espnet-quant4 hybrid-import: {error}", file=sys.stderr)
-        return 1
+    if args.kind == "alignments":
+        _alignments(args)
+    else:
+        _graph(args)
     return 0
+
+
+def _graph(args: argparse.Namespace) -> None:
+    # In Kaldi the graph's folder lies in that of its model.
+    model = args.model or args.graph.parent
+    inputs = folder_inputs("graph", args.graph, ("HCLG.fst", "words.txt", "phones.txt"))
+    inputs |= folder_inputs("model", model, ("final.mdl", "tree"))
+    if args.grammar:
+        inputs["grammar"] = file_input(args.grammar)
+    stage = Stage("hybrid-import graph", args.output, ("HCLG.fst", "id2pdf", "words.txt"), inputs)
+    if stage.begin(print):
+        graph = import_graph(args.graph, model, args.output, args.grammar)
+        stage.finish()
+        print(f"written: {args.output}, {graph.num_pdfs} pdfs")
 
 
 def _alignments(args: argparse.Namespace) -> None:
     archives = sorted(args.ali.glob("ali.*.gz"))
     if not archives:
         raise FileNotFoundError(f"{args.ali}: no ali.*.gz in it")
-    utterances = read_transcripts(args.data / "text") if args.data else None
-    found = import_alignments(
-        archives, args.model or args.ali, args.output, utterances, args.snip_edges == "true"
-    )
+    model = args.model or args.ali
+    inputs = folder_inputs("ali", args.ali, [archive.name for archive in archives])
+    inputs |= folder_inputs("model", model, ("final.mdl", "tree"))
+    utterances = None
+    if args.data:
+        utterances = [name for _, name, _ in read_pairs(args.data / "text")]
+        inputs["text"] = file_input(args.data / "text")
+    options = {"snip_edges": args.snip_edges}
+    stage = Stage("hybrid-import alignments", args.output, ALIGNED, inputs, options, ("pdf_ids",))
+    if not stage.begin(print):
+        return
+    found = import_alignments(archives, model, args.output, utterances, args.snip_edges == "true")
+    stage.finish()
     print(f"written: {args.output}, {len(found.ids)} utterances, {found.frames} frames")
     if found.failed:
         print(f"{args.output}/failed.txt: {len(found.failed)} utterances have no alignment")

@@ -11,7 +11,6 @@ Writes ``scores.ark`` and ``scores.scp`` (log posterior - prior_scale * log prio
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import os
 import sys
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.bin.command import run_command
+from espnet_quant4.hybrid.stage_record import file_input, listed_inputs
+from espnet_quant4.text_files import read_lines, read_pairs, write_lines
 
 
 def get_parser() -> Any:
@@ -81,11 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(args.num_threads)
-    try:
-        return run(args)
-    except (OSError, ValueError) as error:
-        print(f"hybrid_inference: {error}", file=sys.stderr)
-        return 1
+    return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -125,7 +122,7 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> int:
     if left:
         scorer = _scorer(options, args)
         todo = Path(args.output_dir, "keys.left")
-        todo.write_text("".join(f"{key}\n" for key in left), encoding="utf-8")
+        write_lines(todo, left)
         loader = HybridTask.build_streaming_iterator(
             args.data_path_and_name_and_type,
             preprocess_fn=HybridTask.build_preprocess_fn(scorer.train_args, False),
@@ -158,7 +155,7 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> int:
             f"{audio:.2f} s of audio, {args.num_threads} threads)"
         )
     if failed.exists():
-        count = len(failed.read_text(encoding="utf-8").splitlines())
+        count = len(read_lines(failed))
         logging.error(f"{count} utterances failed: {failed}")
         return 1
     return 0
@@ -182,21 +179,19 @@ def _scorer(options: dict[str, Any], args: argparse.Namespace) -> Any:
 def _keys(args: argparse.Namespace) -> list[str]:
     """Return the names of the utterances to score."""
     path = Path(args.key_file or args.data_path_and_name_and_type[0][0])
-    return [
-        line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-    ]
+    return [key for _, key, _ in read_pairs(path)]
 
 
 def _settings(options: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Return all that scores depend on: of the model by content, of data by the time of its list."""
+    """Return all that scores depend on: lists and models by content, recordings by size and time."""
     from espnet_quant4.int4.runner import SWITCH
 
     files = {
-        name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        for name, path in options.items()
-        if path is not None
+        name: file_input(Path(path)).checksum for name, path in options.items() if path is not None
     }
-    data = {path: Path(path).stat().st_mtime_ns for path, _, _ in args.data_path_and_name_and_type}
+    data: dict[str, str] = {}
+    for path, _, _ in args.data_path_and_name_and_type:
+        data |= {role: found.checksum for role, found in listed_inputs(path, Path(path)).items()}
     return {
         **files,
         "data": data,

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_quant4.bin.command import run_command
-from espnet_quant4.hybrid.graph.arpa import LanguageModelError, write_arpa
+from espnet_quant4.hybrid.graph.arpa import ArpaModel, write_arpa
+from espnet_quant4.hybrid.graph.arpa_reader import read_arpa
 from espnet_quant4.hybrid.graph.ngram import ORDERS, estimate
 from espnet_quant4.hybrid.lang.lang_directory import Lang, read_transcripts
-
-_NO_WORDS = ("<eps>", "#0", "<s>", "</s>")
+from espnet_quant4.hybrid.lang.lexicon import RESERVED, count_unknown, describe_unknown
+from espnet_quant4.hybrid.stage_record import Stage, file_input, folder_inputs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,41 +27,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev_text", type=Path, help="transcripts to tell the perplexity of")
     args = parser.parse_args(arguments)
     lang = Lang(args.lang)
-    try:
-        sentences = read_transcripts(args.text)
-        known = set(lang.words) - {*_NO_WORDS, lang.unknown_word}
-        unknown = Counter(w for words in sentences.values() for w in words if w not in known)
-        # What no text holds should not be recognized either.
-        vocabulary = known | ({lang.unknown_word} if unknown else set())
-        model = estimate(
-            [_mapped(words, known, lang.unknown_word) for words in sentences.values()],
-            vocabulary,
-            args.order,
-        )
+    inputs = {"text": file_input(args.text)}
+    inputs |= folder_inputs("lang", args.lang, ("words.txt", "oov.txt"))
+    stage = Stage("hybrid-lm", args.output, (), inputs, {"order": args.order})
+    known = set(lang.words) - {*RESERVED, lang.unknown_word}
+    if stage.begin(print):
+        model = _estimated(args, lang, known)
         write_arpa(model, args.output)
-        if unknown:
-            most = ", ".join(f"{word} ({count})" for word, count in unknown.most_common(5))
-            print(
-                f"{len(unknown)} words without pronunciation, {sum(unknown.values())} times in all, "
-                f"count as {lang.unknown_word}: {most}"
-            )
-        if empty := sum(not words for words in sentences.values()):
-            print(f"{empty} utterances without words are left out")
-        if args.dev_text:
-            dev = read_transcripts(args.dev_text).values()
-            spoken = [words for words in dev if known.issuperset(words)]
-            print(
-                f"{args.dev_text}: perplexity {model.perplexity(spoken):.1f} over {len(spoken)} "
-                f"utterances; {len(dev) - len(spoken)} with words without pronunciation left out"
-            )
-    except (LanguageModelError, OSError) as error:
-        print(f"espnet-quant4 hybrid-lm: {error}", file=sys.stderr)
-        return 1
+        stage.finish()
+    else:
+        model = read_arpa(args.output)
+    if args.dev_text:
+        dev = read_transcripts(args.dev_text).values()
+        spoken = [words for words in dev if known.issuperset(words)]
+        print(
+            f"{args.dev_text}: perplexity {model.perplexity(spoken):.1f} over {len(spoken)} "
+            f"utterances; {len(dev) - len(spoken)} with words without pronunciation left out"
+        )
     counts = Counter(map(len, model.log10_probs))
     print(
         f"{args.output}: " + ", ".join(f"{n} {order}-grams" for order, n in sorted(counts.items()))
     )
     return 0
+
+
+def _estimated(args: argparse.Namespace, lang: Lang, known: set[str]) -> ArpaModel:
+    """Return the model of the text; says what of it has no pronunciation."""
+    sentences = read_transcripts(args.text)
+    unknown = count_unknown(sentences, known)
+    if unknown:
+        print(
+            f"{args.text}: {describe_unknown(unknown, sentences, known)}; they count as "
+            f"{lang.unknown_word}"
+        )
+    if empty := sum(not words for words in sentences.values()):
+        print(f"{empty} utterances without words are left out")
+    # What no text holds should not be recognized either.
+    vocabulary = known | ({lang.unknown_word} if unknown else set())
+    mapped = [_mapped(words, known, lang.unknown_word) for words in sentences.values()]
+    return estimate(mapped, vocabulary, args.order)
 
 
 def _mapped(words: Sequence[str], known: set[str], unknown: str) -> list[str]:

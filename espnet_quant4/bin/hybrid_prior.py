@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.bin.command import run_command
+from espnet_quant4.hybrid.stage_record import Stage, check_complete, file_input, listed_inputs
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -54,29 +55,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from espnet_quant4.hybrid.model import prior
 
-    try:
-        counts = None if args.pdf_counts is None else prior.read_vector(args.pdf_counts)
-        if args.log_posteriors:
-            frequencies = prior.mean_posteriors(_matrices(args.log_posteriors))
-            found = prior.log_prior(frequencies, args.prior_floor)
-            if counts is not None:
-                found = prior.exclude_unseen(found, counts)
-        elif counts is not None:
-            found = prior.log_prior(counts, args.prior_floor)
-    except (OSError, ValueError) as error:
-        print(f"hybrid_prior: {error}", file=sys.stderr)
-        return 1
+    stage = _stage(args)
+    if not stage.begin(print):
+        return 0
+    counts = None if args.pdf_counts is None else prior.read_vector(args.pdf_counts)
+    if args.log_posteriors:
+        frequencies = prior.mean_posteriors(_matrices(args.log_posteriors))
+        found = prior.log_prior(frequencies, args.prior_floor)
+        if counts is not None:
+            found = prior.exclude_unseen(found, counts)
+    elif counts is not None:
+        found = prior.log_prior(counts, args.prior_floor)
     prior.write_vector(args.output, found)
+    stage.finish()
     print(f"saved {args.output}: {len(found)} pdf ids")
     return 0
 
 
+def _stage(args: argparse.Namespace) -> Stage:
+    inputs = {}
+    if args.pdf_counts is not None:
+        check_complete(args.pdf_counts.parent)
+        inputs["pdf_counts"] = file_input(args.pdf_counts)
+    for number, index in enumerate(args.log_posteriors):
+        inputs |= listed_inputs(f"log_posteriors {number}", index)
+    return Stage("hybrid-prior", args.output, (), inputs, {"prior_floor": args.prior_floor})
+
+
 def _matrices(indices: Sequence[Path]) -> Iterator[Any]:
-    import kaldiio
     from tqdm import tqdm
 
+    from espnet_quant4.hybrid.kaldi_files.archives import Matrices
+
     for index in indices:
-        loaded = kaldiio.load_scp(str(index))
+        loaded = Matrices(index)
         for name in tqdm(loaded, desc=str(index), unit="utt", disable=not sys.stderr.isatty()):
             yield loaded[name]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.job import write_text
 from espnet_quant4.hybrid.decode.language_models import KINDS, load_language_model
-from espnet_quant4.hybrid.decode.nbest_list import NBestError, read_nbest
+from espnet_quant4.hybrid.decode.nbest_list import read_nbest
 from espnet_quant4.hybrid.decode.rescoring import (
     Rescorer,
     RescoringError,
@@ -25,9 +25,7 @@ from espnet_quant4.hybrid.decode.rescoring import (
     tune,
     write_options,
 )
-from espnet_quant4.hybrid.graph.arpa import LanguageModelError
 from espnet_quant4.hybrid.lang.lang_directory import read_transcripts
-from espnet_quant4.report.scoring import ScoringError
 
 
 def add_rescoring_arguments(parser: argparse.ArgumentParser, lists: bool = False) -> None:
@@ -102,11 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tune_on", type=Path, help="text of the dev part that the lists are of")
     add_rescoring_arguments(parser, lists=True)
     args = parser.parse_args(arguments)
-    try:
-        rescore(args, args.nbest)
-    except (RescoringError, NBestError, LanguageModelError, ScoringError, OSError) as error:
-        print(f"espnet-quant4 hybrid-rescore: {error}", file=sys.stderr)
-        return 1
+    rescore(args, args.nbest)
     return 0
 
 

@@ -79,7 +79,8 @@ def check_versions() -> None:
             wrong.append(f"{name} {found} is installed")
     if wrong:
         pins = " ".join(f"{name}=={v}" if v else name for name, v in VERSIONS.items())
-        raise ImportError(
+        # Of this kind, which commands turn into one line.
+        raise ModuleNotFoundError(
             f"The hybrid system needs {pins}, which work together; {'; '.join(wrong)}. "
             f"Next: {install_command('hybrid')}"
         )

@@ -128,6 +128,24 @@ def from_kaldifst(fst: Any) -> FstArrays:
         return read_fst(file.name)
 
 
+def read_kaldifst(path: Path) -> Any:
+    """Read a file as ``kaldifst.StdVectorFst``.
+
+    Raises:
+        FstFormatError: for a file of another format, or a damaged one.
+        OSError: where it cannot be read.
+    """
+    # kaldifst takes a missing file for a damaged one.
+    path.open("rb").close()
+    found = kaldifst().StdVectorFst.read(str(path))
+    if found is None:
+        raise FstFormatError(
+            f"{path}: no FST in OpenFst's binary form of type vector, or a damaged one; make it anew, "
+            "or convert it by: fstconvert --fst_type=vector IN OUT"
+        )
+    return found
+
+
 def to_kaldifst(fst: FstArrays) -> Any:
     """Return a ``kaldifst.StdVectorFst``."""
     with tempfile.NamedTemporaryFile(suffix=".fst") as file:
@@ -191,12 +209,12 @@ def _parse(data: bytes, where: str) -> FstArrays:
             f"{where}: holds symbol tables; remove them: fstsymbols --clear_isymbols --clear_osymbols"
         )
     if fst_type == "vector":
-        return _parse_vector(data, position, start, WEIGHTS[arc_type])
+        return _parse_vector(data, position, start, states, WEIGHTS[arc_type])
     aligned = bool(flags & _ALIGNED) or version == _CONST_ALIGNED_VERSION
     return _parse_const(data, position, start, states, arcs, aligned)
 
 
-def _parse_vector(data: bytes, position: int, start: int, weights: int) -> FstArrays:
+def _parse_vector(data: bytes, position: int, start: int, states: int, weights: int) -> FstArrays:
     arc_type = _arc_type(weights)
     finals, counts, parts = [], [], []
     # The number of states in the header is -1 where the file was written to a pipe.
@@ -207,6 +225,8 @@ def _parse_vector(data: bytes, position: int, start: int, weights: int) -> FstAr
         parts.append(np.frombuffer(data, arc_type, count, position))
         position += count * arc_type.itemsize
         counts.append(count)
+    if states not in (-1, len(counts)):
+        raise ValueError(f"{len(counts)} of {states} states")
     all_arcs = np.concatenate(parts) if parts else np.zeros(0, arc_type)
     all_finals = np.array(finals, dtype=np.float32).reshape(-1, weights)
     return _arrays(start, all_finals, np.array(counts, dtype=np.int64), all_arcs)

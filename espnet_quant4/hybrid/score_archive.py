@@ -11,6 +11,8 @@ from typing import Any
 import kaldiio
 import numpy as np
 
+from espnet_quant4.text_files import read_json, write_text
+
 
 class ScoreArchive:
     """Writes ``scores.ark``, ``scores.scp`` and the seconds that each utterance took.
@@ -50,14 +52,18 @@ class ScoreArchive:
         }
 
     def _start(self, path: Path, settings: str) -> None:
-        if path.exists() and path.read_text(encoding="utf-8") == settings:
+        before = read_json(path) if path.exists() else {}
+        now = json.loads(settings)
+        if before == now:
             return
         if self.index.exists():
+            changed = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
             logging.warning(
-                f"{self.index}: made with another model, prior, option or data; starting again"
+                f"{self.index}: made with another model, prior, option or data ({', '.join(changed)} "
+                "changed); starting again"
             )
         self._remove()
-        path.write_text(settings, encoding="utf-8")
+        write_text(path, settings)
 
     def _remove(self) -> None:
         # The index first: without it, nothing of the rest counts.

@@ -26,6 +26,7 @@ from espnet_quant4.asr.preencoder.frame_context import FrameContext
 from espnet_quant4.hybrid.model.espnet_model import ESPnetHybridModel
 from espnet_quant4.hybrid.model.frame_targets import IGNORE_ID
 from espnet_quant4.scheme import with_scheme_content
+from espnet_quant4.text_files import read_text
 
 # What ASR offers too is ASR's, with what other plugins add to it.
 frontend_choices = asr.frontend_choices
@@ -250,7 +251,7 @@ def read_num_pdfs(value: str | int | None) -> int:
     """
     text = str(value).strip()
     if not text.isdigit() and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8").strip()
+        text = read_text(text).strip()
     if not text.isdigit() or int(text) < 1:
         raise ValueError(
             f"--num_pdfs {value}: valid are a number above 0 and a file that holds one, such as "

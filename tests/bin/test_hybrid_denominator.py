@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.bin.hybrid_denominator import main
 from espnet_quant4.hybrid.lfmmi import build_lfmmi_loss
 from espnet_quant4.hybrid.lfmmi.denominator import estimate_denominator
@@ -20,7 +21,11 @@ def run(tmp_path):
 
     def command(*options, num_pdfs=str(tmp_path / "num_pdfs")):
         arguments = ["--pdf_ids", str(tmp_path / "pdf_ids"), "--num_pdfs", num_pdfs]
-        return main([*arguments, "--output", str(tmp_path / "exp" / "den.fst"), *options])
+        return run_command(
+            "hybrid-denominator",
+            main,
+            [*arguments, "--output", str(tmp_path / "exp" / "den.fst"), *options],
+        )
 
     command.folder = tmp_path
     return command
@@ -36,6 +41,14 @@ def test_it_writes_what_a_loss_is_built_of(run, capsys, order, subsample):
     np.testing.assert_allclose(written.weight, wanted.weight, rtol=1e-6)
     assert f"{wanted.num_states} states" in capsys.readouterr().out
     assert build_lfmmi_loss(str(run.folder / "exp" / "den.fst")).num_pdfs == 3
+
+
+def test_it_stays_where_nothing_changed(run, capsys):
+    assert run() == run() == 0
+    assert "there already" in capsys.readouterr().out
+    (run.folder / "pdf_ids").write_text("utt1 0 2 1\n")
+    assert run() == 0
+    assert "pdf_ids changed" in capsys.readouterr().out
 
 
 def test_the_number_of_pdfs_may_be_given(run):

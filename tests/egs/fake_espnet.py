@@ -7,7 +7,15 @@ import os
 import runpy
 import sys
 import time
+import zlib
 from pathlib import Path
+
+from espnet_quant4.hybrid.stage_record import Stage, file_input
+
+# What commands read of a folder.
+MODEL = ("final.mdl", "pdf_ids")
+MODELS = ("alignments", "model")  # options that name a model's folder
+READ = ("wav.scp", "text", "utt2spk", "L.fst", "words.txt", "final.mdl", "HCLG.fst")
 
 
 def parse(words):
@@ -93,8 +101,16 @@ def hybrid_gmm(options):
         keys = keys[1:]  # one that the network cannot align
     for name in ("pdf_counts", "num_pdfs", "tree"):
         write(output / name, "1")
-    write(output / "pdf_ids", "".join(f"{key} 0 0\n" for key in keys))
-    write(output / "final.mdl", options["step"][0])
+    # As a real model: of its transcripts and of the model before, which an alignment hands on.
+    before = [Path(options[name][0]) / "final.mdl" for name in MODELS if name in options]
+    made = options["step"][0] if not before else before[0].read_text()
+    if options["step"][0] in ("mono", "triphone"):
+        made += (Path(options["data"][0]) / "text").read_text()
+    write(output / "final.mdl", made)
+    rows = "".join(f"{key} 0 {zlib.crc32(made.encode())}\n" for key in keys)
+    # As the real command: an alignment that comes out as it was keeps its time.
+    if not (output / "pdf_ids").exists() or (output / "pdf_ids").read_text() != rows:
+        write(output / "pdf_ids", rows)
 
 
 def hybrid_import(options):
@@ -131,6 +147,31 @@ def hybrid_rescore(options):
         assert Path(options["tuned"][0]).is_file()
 
 
+def stage_of(command, options):
+    """The record of a hybrid system's command that keeps one: all files that its options name."""
+    makes = {
+        "hybrid_lang": ("L.fst",),
+        "hybrid_gmm": ("scores.scp",) if options.get("step") == ["scores"] else MODEL,
+        "hybrid_graph": ("HCLG.fst",),
+        "hybrid_import": ("HCLG.fst",) if options.get("step") == ["graph"] else MODEL,
+        **dict.fromkeys(("hybrid_lm", "hybrid_prior", "hybrid_denominator"), ()),
+    }
+    if command not in makes:
+        return None
+    inputs = {}
+    for name, values in options.items():
+        for path in map(Path, values):
+            read = [path] if path.is_file() else [path / part for part in READ]
+            if name not in ("output", "step"):
+                inputs |= {
+                    f"{name} {file.name}": file_input(file) for file in read if file.is_file()
+                }
+    name = " ".join([command, *options.get("step", [])])
+    settings = {name: values for name, values in options.items() if name != "output"}
+    output = Path(options["output"][0])
+    return Stage(name, output, makes[command], inputs, settings, keeps=("pdf_ids",))
+
+
 def main():
     words = sys.argv[1:]
     if words[0] == "-c":
@@ -151,6 +192,10 @@ def main():
             runpy.run_path(words[0], run_name="__main__")
         return
     options = parse(rest)
+    stage = stage_of(command, options)
+    # What is there of the same inputs and options stays, as with the real commands.
+    if stage is not None and not stage.begin(print):
+        return
     with open(os.environ["FAKE_CALLS"], "a") as calls:
         calls.write(json.dumps([command, options]) + "\n")
     if command in globals():
@@ -160,6 +205,8 @@ def main():
         print("saved")
     elif command in ("pack", "hybrid_pack"):
         write(options["outpath"][0], "zip")
+    if stage is not None:
+        stage.finish()
 
 
 if __name__ == "__main__":

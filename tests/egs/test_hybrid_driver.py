@@ -123,13 +123,17 @@ def test_another_order_of_the_language_model_leaves_the_gmm_alone(finished):
     assert kinds(finished) == ["hybrid_lm", "hybrid_graph"]
 
 
-def test_new_transcripts_make_all_of_it_anew(recipe):
-    assert recipe.run(*LITTLE, "--stop_stage", "10").returncode == 0
+def test_new_transcripts_make_all_of_it_anew_and_a_trained_network_is_refused(recipe):
+    assert recipe.run(*LITTLE, "--stop_stage", "11").returncode == 0
     before = kinds(recipe)
     table = recipe.folder / "recordings" / "train" / "text"
     table.write_text(table.read_text().replace("ab c", "c ab", 1))
-    assert recipe.run(*LITTLE, "--stop_stage", "10").returncode == 0
-    assert kinds(recipe) == before
+    done = recipe.run(*LITTLE, "--stop_stage", "11")
+    assert done.returncode == 1
+    assert "exp/hybrid_fp32 was trained on an earlier exp/tri1_ali/train/pdf_ids" in done.stderr
+    assert "Remove exp/hybrid_fp32" in done.stderr
+    # All but the network and its prior.
+    assert kinds(recipe) == before[:-2]
 
 
 def test_what_cannot_be_aligned_is_not_trained_on(recipe):

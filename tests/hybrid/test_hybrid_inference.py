@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import kaldiio
@@ -12,6 +13,7 @@ import torch
 from hybrid.small_hybrid import NUM_PDFS, SAMPLING_RATE, training_options, write_corpus
 
 from espnet_quant4.bin import hybrid_inference, hybrid_pack, hybrid_prior, hybrid_train
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.score_archive import ScoreArchive
 from espnet_quant4.hybrid.scorer import AcousticScorer
 
@@ -35,12 +37,14 @@ def options_of(folder: Path) -> list[str]:
 
 
 def infer(folder: Path, output: Path, *options: str, model: list[str] | None = None) -> int:
-    return hybrid_inference.main(
+    return run_command(
+        "hybrid-inference",
+        hybrid_inference.main,
         [
             *(options_of(folder) if model is None else model),
             *("--data_path_and_name_and_type", f"{folder}/wav.scp,speech,sound"),
             *("--num_workers", "0", "--output_dir", str(output), *options),
-        ]
+        ],
     )
 
 
@@ -123,7 +127,7 @@ def test_scores_of_another_model_are_not_kept(
     before = read_scores(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert infer(trained, tmp_path, "--prior_scale", "0.3") == 0
-    assert "made with another model, prior, option or data" in caplog.text
+    assert "made with another model, prior, option or data (prior_scale changed)" in caplog.text
     after = read_scores(tmp_path)
     assert list(after) == list(before) and not np.allclose(after["utt0"], before["utt0"])
 
@@ -146,6 +150,13 @@ def test_scores_of_changed_data_are_not_kept(trained: Path, tmp_path: Path) -> N
     (data / "wav.scp").write_text("utt0 " + lines[1].split()[1] + "\n")
     assert infer(data, tmp_path / "out", model=model) == 0
     assert read_scores(tmp_path / "out")["utt0"].shape != before.shape
+    # The list as it was, with another recording at its place.
+    shutil.copy(lines[0].split()[1], data / "utt0.wav")
+    (data / "wav.scp").write_text(f"utt0 {data}/utt0.wav\n")
+    assert infer(data, tmp_path / "out", model=model) == 0
+    shutil.copy(lines[1].split()[1], data / "utt0.wav")
+    assert infer(data, tmp_path / "out", model=model) == 0
+    assert read_scores(tmp_path / "out")["utt0"].shape != before.shape
 
 
 def test_failed_utterances_are_listed_and_the_others_scored(
@@ -154,8 +165,12 @@ def test_failed_utterances_are_listed_and_the_others_scored(
     folder = tmp_path / "data"
     folder.mkdir()
     soundfile.write(folder / "short.wav", np.zeros(50), SAMPLING_RATE)
-    lines = (trained / "wav.scp").read_text().splitlines()[:2]
-    (folder / "wav.scp").write_text(f"short {folder}/short.wav\n" + "\n".join(lines) + "\n")
+    noise = np.random.default_rng(0).normal(size=2000) * 0.1
+    noise[100] = np.nan
+    soundfile.write(folder / "odd.wav", noise, SAMPLING_RATE, subtype="FLOAT")
+    rows = [f"short {folder}/short.wav", f"odd {folder}/odd.wav"]
+    rows += (trained / "wav.scp").read_text().splitlines()[:2]
+    (folder / "wav.scp").write_text("\n".join(rows) + "\n")
     status = infer(folder, tmp_path / "out", model=options_of(trained))
     assert status == 1
     assert list(read_scores(tmp_path / "out")) == ["utt0", "utt1"]
@@ -163,6 +178,7 @@ def test_failed_utterances_are_listed_and_the_others_scored(
         "short the longest utterance of the batch has 50 samples"
         in (tmp_path / "out" / "failed.txt").read_text()
     )
+    assert "odd speech holds NaN or infinite values" in (tmp_path / "out" / "failed.txt").read_text()
 
 
 @pytest.mark.parametrize(

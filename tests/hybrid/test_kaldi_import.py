@@ -9,6 +9,7 @@ from hybrid.kaldi_files.test_transition_model import binary
 from hybrid.small_world import transition_model, triphone_tree_bytes, write_gmm, write_lang
 
 from espnet_quant4.bin import hybrid_graph, hybrid_import
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.graph.graph_directory import Graph
 from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.kaldi_files.tree import read_tree
@@ -30,7 +31,9 @@ def kaldi(tmp_path):
 
 
 def run(*arguments):
-    return hybrid_import.main([str(argument) for argument in arguments])
+    return run_command(
+        "hybrid-import", hybrid_import.main, [str(argument) for argument in arguments]
+    )
 
 
 def read_ids(path):
@@ -50,6 +53,11 @@ def test_alignments_become_pdf_ids(kaldi, tmp_path, capsys):
     assert (output / "num_pdfs").read_text() == "9\n"
     assert (output / "tree").read_bytes() == triphone_tree_bytes()
     assert (output / "failed.txt").read_text() == ""
+    again = ["alignments", "--ali", folder, "--output", output]
+    assert run(*again, "--snip_edges", "false") == 0
+    assert "there already" in capsys.readouterr().out
+    assert run(*again) == 0
+    assert "made anew, since --snip_edges is true, not false" in capsys.readouterr().out
 
 
 def test_edges_that_kaldi_snipped_are_repeated(kaldi, tmp_path):

@@ -10,6 +10,7 @@ from espnet_quant4.hybrid.openfst import (
     FstFormatError,
     from_kaldifst,
     read_fst,
+    read_kaldifst,
     to_kaldifst,
     write_fst,
 )
@@ -91,3 +92,17 @@ def test_symbol_tables_inside_are_refused(fst, tmp_path):
     path.write_bytes(data)
     with pytest.raises(FstFormatError, match="clear_isymbols"):
         read_fst(path)
+
+
+def test_a_file_that_is_cut_off_between_two_states_is_refused(tmp_path):
+    path = tmp_path / "x.fst"
+    fst = kaldifst().compile("0 1 1 1\n1 2 2 2\n2 0\n", acceptor=False)
+    fst.write(str(path))
+    # The last state has no arc: its final cost and a count.
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(FstFormatError, match="2 of 3 states"):
+        read_fst(path)
+    with pytest.raises(FstFormatError, match="no FST in OpenFst's binary form"):
+        read_kaldifst(path)
+    with pytest.raises(FileNotFoundError):
+        read_kaldifst(tmp_path / "none.fst")

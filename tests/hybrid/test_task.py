@@ -12,6 +12,7 @@ from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump
 from hybrid.small_hybrid import CONFIG, NUM_PDFS, training_options, write_corpus
 
 from espnet_quant4.bin import hybrid_train
+from espnet_quant4.hybrid.stage_record import StageError
 from espnet_quant4.hybrid.task import HybridTask, read_num_pdfs
 from espnet_quant4.scheme import Scheme
 
@@ -142,6 +143,11 @@ def test_training_with_statistics_resumes_and_lowers_the_loss(tmp_path: Path) ->
         output / "config.yaml", output / "valid.loss.ave.pth"
     )
     assert model.num_pdfs == NUM_PDFS
+    # On another alignment it would go on with a network of the old one.
+    rows = (corpus / "pdf_ids").read_text().splitlines()
+    (corpus / "pdf_ids").write_text("\n".join([*rows[:-1], f"{rows[-1]} 0"]) + "\n")
+    with pytest.raises(StageError, match=r"exp: was trained on something else: .*pdf_ids changed"):
+        hybrid_train.main([*options, "--max_epoch", "13"])
 
 
 def test_targets_that_do_not_fit_stop_the_training(tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import kaldiio
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from espnet_quant4.hybrid.decode.nbest_list import Entry, write_nbest
 from espnet_quant4.hybrid.decode.search import Searcher, SearchError, SearchOptions
 from espnet_quant4.hybrid.graph.graph_directory import Graph
+from espnet_quant4.hybrid.kaldi_files.archives import Matrices
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+from espnet_quant4.hybrid.stage_record import Stage, folder_inputs, listed_inputs
 from espnet_quant4.text_files import write_lines
 
 # One line an utterance, written as soon as it is decoded.
-JOURNAL, RECORD = "search.jsonl", "search.json"
+JOURNAL = "search.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,39 +74,47 @@ def decode_scores(
         GraphError: where the scores are for another number of pdfs.
         SearchError: where there is no utterance.
     """
-    matrices: Mapping[str, NDArray[np.float32]] = kaldiio.load_scp(str(scores))
+    matrices = Matrices(scores)
     if not matrices:
         raise SearchError(f"{scores}: no utterance in it")
-    output.mkdir(parents=True, exist_ok=True)
-    _start(output, graph, scores, options)
+    stage = stage_of(graph, scores, output, options)
+    if not stage.is_same_work():
+        # What was decoded with other inputs or options is of no use.
+        stage.begin(print)
+        (output / JOURNAL).unlink(missing_ok=True)
     done = _read_journal(output / JOURNAL)
     waiting = [utterance for utterance in matrices if utterance not in done]
     if waiting:
-        graph.check_num_pdfs(matrices[waiting[0]].shape[1], str(scores))
         searcher = Searcher(graph.load(), options)
         with open(output / JOURNAL, "a", encoding="utf-8") as journal:
             bar = tqdm(waiting, desc="search", unit="utterance", file=sys.stderr, mininterval=1)
             for utterance in bar:
-                done[utterance] = _decode(searcher, graph, matrices[utterance], str(scores))
+                done[utterance] = _decode(searcher, graph, matrices, utterance)
                 row = {"utterance": utterance, **done[utterance]}
                 journal.write(json.dumps(row, ensure_ascii=False) + "\n")
                 journal.flush()
     ordered = {utterance: done[utterance] for utterance in matrices}
-    return _write(output, ordered, options, frame_shift)
+    summary = _write(output, ordered, options, frame_shift)
+    stage.finish()
+    return summary
 
 
-def _start(output: Path, graph: Graph, scores: Path, options: SearchOptions) -> None:
-    """Remove what was decoded with other inputs or options."""
-    files = (graph.folder / "HCLG.fst", scores)
-    record = {
-        "options": dataclasses.asdict(options),
-        "inputs": [[str(path.resolve()), path.stat().st_mtime_ns] for path in files],
-    }
-    path = output / RECORD
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != record:
-        print(f"{output}: decoded with other scores, graph or options; decoding anew")
-        (output / JOURNAL).unlink(missing_ok=True)
-    write_lines(path, [json.dumps(record, indent=1)])
+def stage_of(graph: Graph, scores: Path, output: Path, options: SearchOptions) -> Stage:
+    """Return what a decoding depends on.
+
+    Raises:
+        StageError: where the graph's folder, or that of the scores, is half written.
+    """
+    inputs = folder_inputs("graph", graph.folder, ("HCLG.fst", "words.txt", "id2pdf"))
+    inputs |= listed_inputs("scores.scp", scores)
+    return Stage(
+        "hybrid-decode",
+        output,
+        ("text", JOURNAL),
+        inputs,
+        dataclasses.asdict(options),
+        keeps=(JOURNAL,),
+    )
 
 
 def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
@@ -120,22 +129,23 @@ def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
     return {row.pop("utterance"): row for row in rows}
 
 
-def _decode(
-    searcher: Searcher, graph: Graph, scores: NDArray[np.float32], where: str
-) -> dict[str, Any]:
-    graph.check_num_pdfs(scores.shape[1], where)
+def _decode(searcher: Searcher, graph: Graph, matrices: Matrices, utterance: str) -> dict[str, Any]:
     start = time.perf_counter()
-    problem = ""
+    frames, problem = 0, ""
     try:
+        scores = matrices[utterance].astype(np.float32, copy=False)
+        frames = len(scores)
+        graph.check_num_pdfs(scores.shape[1], str(matrices.scp))
+        start = time.perf_counter()
         found = searcher(scores)
         hypotheses, final = found.hypotheses, found.reached_final
         if not hypotheses:
             problem = "no path through the graph; widen --beam"
-    except SearchError as error:
+    except (KaldiFileError, SearchError) as error:
         hypotheses, final, problem = [], False, str(error)
     scale = searcher.options.acoustic_scale
     return {
-        "frames": len(scores),
+        "frames": frames,
         "seconds": time.perf_counter() - start,
         "final": final,
         "problem": problem,

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from espnet_quant4.hybrid.graph.arpa import LanguageModelError, read_arpa
+from espnet_quant4.hybrid.graph.arpa import LanguageModelError
+from espnet_quant4.hybrid.graph.arpa_reader import read_arpa
 from espnet_quant4.hybrid.graph.grammar import BACKOFF
 from espnet_quant4.hybrid.kaldi import kaldifst
+from espnet_quant4.hybrid.openfst import read_kaldifst
 from espnet_quant4.text_files import read_symbols
 
 KINDS = ".arpa, .arpa.gz, .fst (with its words.txt), .pth (with --lm_train_config)"
@@ -69,9 +71,7 @@ class GrammarCost:
 
     def __init__(self, path: Path, words: Path) -> None:
         fsts = kaldifst()
-        self._grammar = fsts.StdVectorFst.read(str(path))
-        if self._grammar is None:
-            raise LanguageModelError(f"{path}: no FST in OpenFst's binary form of type vector")
+        self._grammar = read_kaldifst(path)
         self._words: Mapping[str, int] = read_symbols(words)
         # Output labels: backoff arcs have none there.
         fsts.arcsort(self._grammar, sort_type="olabel")

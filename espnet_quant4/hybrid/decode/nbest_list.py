@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_quant4.text_files import write_lines
+from espnet_quant4.text_files import read_pairs, read_text, write_lines
 
 _FILES = ("text", "ac_cost", "lm_cost")
 
@@ -67,7 +67,7 @@ def read_nbest(folders: Iterable[Path]) -> tuple[dict[str, list[Entry]], float]:
     found: dict[str, list[Entry]] = {}
     scales = set()
     for folder in folders:
-        utterances = (folder / "utterances").read_text(encoding="utf-8").split()
+        utterances = read_text(folder / "utterances").split()
         found.update({utterance: [] for utterance in utterances})
         texts, acoustic, graph = (dict(_rows(folder / name)) for name in _FILES)
         named = {key.rpartition("-")[0] for key in texts}
@@ -75,9 +75,13 @@ def read_nbest(folders: Iterable[Path]) -> tuple[dict[str, list[Entry]], float]:
             raise NBestError(
                 f"{folder}: {', '.join(_FILES)} hold different utterances; decode into a new folder"
             )
-        scales.add(float((folder / "acoustic_scale").read_text(encoding="utf-8")))
+        scales.add(_number(folder / "acoustic_scale", read_text(folder / "acoustic_scale")))
         for key, words in texts.items():
-            entry = Entry(tuple(words), float(acoustic[key][0]), float(graph[key][0]))
+            costs = (
+                _number(folder / name, " ".join(rows[key]))
+                for name, rows in (("ac_cost", acoustic), ("lm_cost", graph))
+            )
+            entry = Entry(tuple(words), *costs)
             found[key.rpartition("-")[0]].append(entry)
     if len(scales) != 1:
         raise NBestError(f"acoustic scales {sorted(scales)}; lists of one search have one")
@@ -85,7 +89,12 @@ def read_nbest(folders: Iterable[Path]) -> tuple[dict[str, list[Entry]], float]:
 
 
 def _rows(path: Path) -> Iterable[tuple[str, list[str]]]:
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            key, *values = line.split()
-            yield key, values
+    for _, key, rest in read_pairs(path):
+        yield key, rest.split()
+
+
+def _number(path: Path, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise NBestError(f"{path}: {text!r} where a number is due; decode anew") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from espnet_quant4.hybrid.decode.language_models import SentenceCost
 from espnet_quant4.hybrid.decode.nbest_list import Entry
 from espnet_quant4.report.scoring import Counts, ScoringError, align, count
-from espnet_quant4.text_files import write_lines
+from espnet_quant4.text_files import read_json, write_lines
 
 NBest = Mapping[str, Sequence[Entry]]
 
@@ -161,7 +161,7 @@ def read_options(path: Path) -> RescoringOptions:
         RescoringError: for a file that holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         return RescoringOptions(**{name: float(value) for name, value in values.items()})
     except (ValueError, TypeError, AttributeError) as error:
         raise RescoringError(f"{path}: not written by hybrid_rescore ({error})") from error

@@ -76,7 +76,7 @@ class WordFrames:
 def read_pronunciations(lang: Lang) -> dict[str, list[tuple[float, tuple[int, ...]]]]:
     """Return the cost (minus natural log probability) and the phone ids of all pronunciations."""
     found: dict[str, list[tuple[float, tuple[int, ...]]]] = {}
-    for entry in read_lexicon(lang.folder / "lexiconp.txt"):
+    for entry in read_lexicon(lang.folder / "lexiconp.txt", variants=False):
         phones = tuple(lang.phones[phone] for phone in entry.phones)
         found.setdefault(entry.word, []).append((-math.log(entry.probability), phones))
     return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import kaldiio
 import numpy as np
 
 from espnet_quant4.hybrid.features.extraction import compute_features, filterbank
+from espnet_quant4.hybrid.kaldi_files.archives import Matrices
+from espnet_quant4.hybrid.stage_record import Stage, file_input, listed_inputs
 from espnet_quant4.text_files import read_table
 
 
@@ -38,35 +41,40 @@ def normalized_by_speaker(
         yield utterance, (features[utterance] - mean) / spread
 
 
-def write_filterbanks(data: Path, output: Path, num_mels: int = 40) -> int:
+def write_filterbanks(
+    data: Path, output: Path, num_mels: int = 40, say: Callable[[str], object] = logging.info
+) -> int:
     """Write what a network reads in place of waveforms: log mel energies, normalized by speaker.
 
-    Done already where ``feats.scp`` is newer than the data's ``wav.scp`` and ``utt2spk`` and of as many
-    energies.
+    They stay where they were made of the same recordings and speakers.
 
     Args:
         data: a folder with ``wav.scp`` and ``utt2spk``.
         output: folder of ``feats.ark`` and ``feats.scp``; ``melNUM/`` in it holds them as computed.
         num_mels: energies a frame.
+        say: told that they stay, or why they are made anew.
 
     Returns:
         Number of utterances.
 
     Raises:
         FeatureError: for audio that cannot be used.
+        StageError: where the folder holds features of unknown origin.
     """
-    done = output / "feats.scp"
-    inputs = [data / "wav.scp", data / "utt2spk"]
-    if done.exists() and all(p.stat().st_mtime <= done.stat().st_mtime for p in inputs):
-        written = kaldiio.load_scp(str(done))
-        if all(written[first].shape[1] == num_mels for first in list(written)[:1]):
-            return len(written)
+    inputs = listed_inputs("wav.scp", data / "wav.scp")
+    inputs["utt2spk"] = file_input(data / "utt2spk")
+    stage = Stage("hybrid-features", output, ("feats.scp",), inputs, {"num_mels": num_mels})
+    if not stage.begin(say):
+        return len(Matrices(output / "feats.scp"))
     plain = output / f"mel{num_mels}"
-    compute_features(data, plain, lambda samples, rate: filterbank(samples, rate, num_mels))
-    raw = kaldiio.load_scp(str(plain / "feats.scp"))
+    compute_features(
+        data, plain, lambda samples, rate: filterbank(samples, rate, num_mels), f"mel{num_mels}"
+    )
+    raw = Matrices(plain / "feats.scp")
     part = output / "feats.scp.part"
     with kaldiio.WriteHelper(f"ark,scp:{output}/feats.ark,{part}") as writer:
         for utterance, values in normalized_by_speaker(raw, read_table(data / "utt2spk")):
             writer(utterance, values.astype(np.float32))
-    part.replace(done)
+    part.replace(output / "feats.scp")
+    stage.finish()
     return len(raw)

@@ -13,6 +13,7 @@ from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
 from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 from espnet_quant4.hybrid.kaldi_files.tree import read_tree, write_tree
+from espnet_quant4.text_files import read_text
 
 _NUMBERS = re.compile(r"\[([^\]]*)\]")
 
@@ -82,14 +83,42 @@ class AcousticModel:
         mixtures = kaldi_hmm_gmm().AmDiagGmm()
         if not with_mixtures:
             return cls(tree, read.to_kaldi(), mixtures)
-        _, _, body = path.read_text(encoding="ascii").partition("</TransitionModel>")
-        for part in body.split("<DiagGMM>")[1:]:
-            _, weights, means, variances = (
-                np.array(numbers.split(), dtype=np.float32) for numbers in _NUMBERS.findall(part)
+        for part in _parts_of_mixtures(path):
+            try:
+                _, weights, means, variances = (
+                    np.array(numbers.split(), dtype=np.float32)
+                    for numbers in _NUMBERS.findall(part)
+                )
+                shape = (len(weights), -1)
+                mixture = new_mixture(weights, means.reshape(shape), variances.reshape(shape))
+            except (ValueError, RuntimeError) as error:
+                raise KaldiFileError(
+                    f"{path}: mixture {mixtures.num_pdfs} is damaged ({error}); make the model anew."
+                ) from error
+            mixtures.add_pdf(mixture)
+        if mixtures.num_pdfs != tree.num_pdfs:
+            raise KaldiFileError(
+                f"{path}: {mixtures.num_pdfs} mixtures, but {tree.num_pdfs} pdfs by "
+                f"{folder}/tree; the file "
+                "is cut off, or of another tree. Make the model anew."
             )
-            shape = (len(weights), -1)
-            mixtures.add_pdf(new_mixture(weights, means.reshape(shape), variances.reshape(shape)))
         return cls(tree, read.to_kaldi(), mixtures)
+
+
+def _parts_of_mixtures(path: Path) -> list[str]:
+    """Return the text of each mixture.
+
+    Raises:
+        KaldiFileError: for a file in Kaldi's binary form.
+    """
+    if path.read_bytes()[:2] == b"\0B":
+        raise KaldiFileError(
+            f"{path}: mixtures in Kaldi's binary form are not read; gmm-copy --binary=false IN "
+            "OUT writes "
+            "them as text."
+        )
+    _, _, body = read_text(path).partition("</TransitionModel>")
+    return body.split("<DiagGMM>")[1:]
 
 
 def new_mixture(weights: np.ndarray, means_invvars: np.ndarray, inv_vars: np.ndarray) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
-from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm, kaldifst
+from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
+from espnet_quant4.hybrid.kaldi_files.alignment import read_alignments as read_archives
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.lang.lang_directory import Lang
+from espnet_quant4.hybrid.openfst import read_kaldifst
 
 
 @dataclass
@@ -45,13 +49,13 @@ class TrainingGraphs:
     """
 
     def __init__(self, model: AcousticModel, lang: Lang, transcripts: Mapping[str, list[str]]):
-        khg, fst = kaldi_hmm_gmm(), kaldifst()
+        khg = kaldi_hmm_gmm()
         self.lang = lang
         self.transcripts = transcripts
         self.compiler = khg.TrainingGraphCompiler(
             trans_model=model.transitions,
             ctx_dep=model.tree,
-            lex_fst=fst.StdVectorFst.read(str(lang.folder / "L.fst")),
+            lex_fst=read_kaldifst(lang.folder / "L.fst"),
             disambig_syms=lang.ids("disambig"),
             # `align` adds them, as they are by then.
             opts=khg.TrainingGraphCompilerOptions(transition_scale=0.0, self_loop_scale=0.0),
@@ -164,28 +168,47 @@ def write_alignments(
     """Write ``ali.1.gz``, ``pdf_ids``, ``pdf_counts`` and ``failed.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = np.zeros(num_pdfs, dtype=np.int64)
+    pdfs_part, ali_part = folder / "pdf_ids.part", folder / "ali.1.gz.part"
     with (
-        gzip.open(folder / "ali.1.gz", "wt", encoding="utf-8") as ali,
-        open(folder / "pdf_ids.part", "w", encoding="utf-8") as pdfs,
+        open(ali_part, "wb") as raw,
+        # Without name and time equal alignments are equal files, which later stages go by.
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as ali,
+        open(pdfs_part, "w", encoding="utf-8") as pdfs,
     ):
         for utterance in sorted(alignments.ids):
             ids = alignments.ids[utterance]
             of_frames = id2pdf[ids]
             counts += np.bincount(of_frames, minlength=num_pdfs)
-            ali.write(f"{utterance} {' '.join(map(str, ids))}\n")
+            ali.write(f"{utterance} {' '.join(map(str, ids))}\n".encode())
             pdfs.write(f"{utterance} {' '.join(map(str, of_frames))}\n")
+    ali_part.replace(folder / "ali.1.gz")
     failed = "".join(f"{u} {why}\n" for u, why in sorted(alignments.failed.items()))
     (folder / "failed.txt").write_text(failed, encoding="utf-8")
     (folder / "pdf_counts").write_text(f"[ {' '.join(map(str, counts))} ]\n", encoding="ascii")
     (folder / "num_pdfs").write_text(f"{num_pdfs}\n", encoding="ascii")
-    (folder / "pdf_ids.part").replace(folder / "pdf_ids")
+    replace_unless_equal(pdfs_part, folder / "pdf_ids")
+
+
+def replace_unless_equal(part: Path, path: Path) -> None:
+    """Move a file to its place, unless that holds the same: then it keeps its time.
+
+    What was trained on the file is newer then, and stays valid.
+    """
+    if path.is_file() and filecmp.cmp(part, path, shallow=False):
+        part.unlink()
+    else:
+        part.replace(path)
 
 
 def read_alignments(folder: Path) -> Alignments:
-    """Read the transition ids that `write_alignments` wrote."""
-    result = Alignments()
-    with gzip.open(folder / "ali.1.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            utterance, *ids = line.split()
-            result.ids[utterance] = np.array(ids, dtype=np.int32)
-    return result
+    """Read the transition ids that `write_alignments` wrote.
+
+    Raises:
+        KaldiFileError: for a damaged file.
+        FileNotFoundError: where there is none.
+    """
+    path = folder / "ali.1.gz"
+    found = Alignments(ids=dict(read_archives([path])))
+    if not found.ids:
+        raise KaldiFileError(f"{path}: no utterance in it; make the alignment anew.")
+    return found

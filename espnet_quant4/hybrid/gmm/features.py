@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import kaldiio
 import numpy as np
 
 from espnet_quant4.hybrid.features.speakers import normalized_by_speaker
+from espnet_quant4.hybrid.kaldi_files.archives import Matrices
 from espnet_quant4.text_files import read_table
 
 # Regression over this many frames to each side, as in Kaldi's add-deltas.
@@ -32,7 +32,7 @@ def load_features(
     Yields:
         Utterance and ``(frames, 39)`` or ``(frames, dim)`` float32.
     """
-    raw = kaldiio.load_scp(str(folder / "feats.scp"))
+    raw = Matrices(folder / "feats.scp")
     for utterance, values in normalized_by_speaker(raw, read_table(data / "utt2spk")):
         if transform is None:
             yield utterance, with_deltas(values.astype(np.float32))

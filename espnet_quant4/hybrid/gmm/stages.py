@@ -38,9 +38,10 @@ from espnet_quant4.hybrid.gmm.tree import Statistics, Window, build_tree
 from espnet_quant4.hybrid.kaldi import kaldi_hmm_gmm
 from espnet_quant4.hybrid.kaldi_files.tree import tree_from_bytes
 from espnet_quant4.hybrid.lang.lang_directory import SILENCE, Lang, read_transcripts
+from espnet_quant4.hybrid.lang.lexicon import count_unknown, describe_unknown
 
 
-class GmmError(RuntimeError):
+class GmmError(ValueError):
     """Training or alignment that cannot go on; says why and what to look at."""
 
 
@@ -52,11 +53,21 @@ def features_of(data: Path, transform: Transform | None = None) -> dict[str, np.
     return dict(load_features(data, data / "mfcc", transform.splice, transform.matrix))
 
 
+def transcripts_of(data: Path, lang: Lang) -> dict[str, list[str]]:
+    """Return a data folder's transcripts; a warning says which words have no pronunciation."""
+    path = data / "text"
+    transcripts = read_transcripts(path)
+    known = lang.words.keys() - {lang.unknown_word}
+    if unknown := count_unknown(transcripts, known):
+        logging.warning(f"{path}: {describe_unknown(unknown, transcripts, known)}")
+    return transcripts
+
+
 def train_monophone(data: Path, lang: Lang, output: Path, schedule: Schedule = MONOPHONE) -> None:
     """Train a GMM-HMM of phones without context; see `flat_alignments` for how it starts."""
     khg = kaldi_hmm_gmm()
     features = features_of(data)
-    transcripts = read_transcripts(data / "text")
+    transcripts = transcripts_of(data, lang)
     topology = read_topology(lang.topology)
     tree = khg.monophone_context_dependency(
         topology.phones, topology.get_phone_to_num_pdf_classes()
@@ -127,7 +138,7 @@ def train_triphone(
         known = part if part.count > 1 else everything
         model.mixtures.add_pdf(_gaussian(known.total / known.count, known.variance()))
     converted = convert_alignments(aligned, old, tree, TransitionTable.of(model.transitions))
-    graphs = TrainingGraphs(model, lang, read_transcripts(data / "text"))
+    graphs = TrainingGraphs(model, lang, transcripts_of(data, lang))
     last = train(model, graphs, features, converted, schedule or Schedule())
     _finish(output, model, align(model, graphs, features.items()), last)
 
@@ -164,7 +175,7 @@ def align_data(
 ) -> Alignments:
     """Align a data folder with a trained model and write what a network trains on."""
     known = AcousticModel.read(model)
-    graphs = TrainingGraphs(known, lang, read_transcripts(data / "text"))
+    graphs = TrainingGraphs(known, lang, transcripts_of(data, lang))
     features = features_of(data, _transform_of(model))
     result = align(known, graphs, features.items(), beam=beam, retry_beam=retry_beam)
     _check(result, data)
@@ -191,7 +202,7 @@ def realign_data(
         acoustic_scale: factor of the scores.
     """
     known = AcousticModel.read(model)
-    graphs = TrainingGraphs(known, lang, read_transcripts(data / "text"))
+    graphs = TrainingGraphs(known, lang, transcripts_of(data, lang))
     decodable = score_decodable(known.id2pdf)
     result = align(known, graphs, scores.items(), decodable, acoustic_scale=acoustic_scale)
     _check(result, data)
@@ -229,7 +240,10 @@ def _write_with_model(
     """Write alignments, and tree and model beside them, so that these can be understood alone."""
     write_alignments(output, alignments, known.id2pdf, known.num_pdfs)
     for name in ("tree", "final.mdl", "final.mat"):
-        if (model / name).exists() and model != output:
+        if not (model / name).exists():
+            # One of an earlier model would be taken for this one's.
+            (output / name).unlink(missing_ok=True)
+        elif model.resolve() != output.resolve():
             shutil.copyfile(model / name, output / name)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import kaldiio
 import numpy as np
 
+from espnet_quant4.hybrid.kaldi_files.archives import DAMAGED, describe
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -33,8 +36,19 @@ class Transform:
 
     @classmethod
     def read(cls, path: Path, size: int = 13) -> Transform:
-        """Read what `write` wrote."""
-        matrix = kaldiio.load_mat(str(path)).astype(np.float64)
+        """Read what `write` wrote.
+
+        Raises:
+            KaldiFileError: for a damaged file.
+        """
+        try:
+            matrix = np.asarray(kaldiio.load_mat(str(path))).astype(np.float64)
+        except DAMAGED as error:
+            raise KaldiFileError(
+                f"{path}: no matrix, or a damaged one ({describe(error)}); make the model anew."
+            ) from error
+        if matrix.ndim != 2:
+            raise KaldiFileError(f"{path}: shape {matrix.shape}; a matrix is wanted.")
         return cls(matrix, (matrix.shape[1] // size - 1) // 2)
 
 

@@ -1,14 +1,14 @@
-"""Backoff language models in ARPA form: reading, writing, probabilities of sentences."""
+"""Backoff language models in ARPA form: writing, probabilities of sentences."""
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from espnet_quant4.text_files import write_lines
 
 BEGIN, END = "<s>", "</s>"
 UNKNOWN_WORDS = ("<unk>", "<UNK>")
@@ -87,54 +87,6 @@ class ArpaModel:
         return math.exp(-log_prob / count) if count else math.nan
 
 
-def read_arpa(path: str | Path) -> ArpaModel:
-    """Read an ARPA file, compressed where its name ends in ``.gz``.
-
-    Raises:
-        LanguageModelError: for a line that belongs nowhere, or counts that do not agree.
-    """
-    model, counts = ArpaModel(), dict[int, int]()
-    order = 0
-    opener: Any = gzip.open if str(path).endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            fields = line.split()
-            if not fields or fields == ["\\data\\"]:
-                continue
-            if fields[0] == "\\end\\":
-                break
-            try:
-                if fields[0] == "ngram":
-                    length, count = " ".join(fields[1:]).replace("=", " ").split()
-                    counts[int(length)] = int(count)
-                elif fields[0].endswith("-grams:"):
-                    order = int(fields[0][1 : -len("-grams:")])
-                elif counts:
-                    _read_line(model, order, fields)
-            except ValueError as error:
-                raise LanguageModelError(
-                    f"{path}:{number}: {line.rstrip()!r} is no line of an ARPA file ({error})"
-                ) from error
-        else:
-            raise LanguageModelError(f"{path}: no \\end\\; the file is cut off or no ARPA file")
-    for order, wanted in counts.items():
-        found = sum(len(ngram) == order for ngram in model.log10_probs)
-        if found != wanted:
-            raise LanguageModelError(
-                f"{path}: {found} {order}-grams where its head says {wanted}; it is damaged"
-            )
-    return model
-
-
-def _read_line(model: ArpaModel, order: int, fields: list[str]) -> None:
-    if order < 1 or not order + 1 <= len(fields) <= order + 2:
-        raise ValueError(f"{len(fields)} fields in a section of {order}-grams")
-    ngram = tuple(fields[1 : order + 1])
-    model.log10_probs[ngram] = float(fields[0])
-    if len(fields) == order + 2:
-        model.log10_backoffs[ngram] = float(fields[-1])
-
-
 def write_arpa(model: ArpaModel, path: str | Path) -> None:
     """Write an ARPA file; an interrupted run leaves no half file."""
     by_order: dict[int, list[NGram]] = {}
@@ -145,12 +97,10 @@ def write_arpa(model: ArpaModel, path: str | Path) -> None:
     for order in sorted(by_order):
         ngrams = by_order[order]
         lines += ["", f"\\{order}-grams:"]
-        lines += [_line(model.log10_probs, model.log10_backoffs, ngram) for ngram in ngrams]
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.part")
-    partial.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
-    partial.replace(target)
+        # Of the longest n-grams there is no backoff, and kaldilm allows none.
+        backoffs = model.log10_backoffs if order < max(by_order) else {}
+        lines += [_line(model.log10_probs, backoffs, ngram) for ngram in ngrams]
+    write_lines(Path(path), [*lines, "", "\\end\\"])
 
 
 def _line(probs: Mapping[NGram, float], backoffs: Mapping[NGram, float], ngram: NGram) -> str:

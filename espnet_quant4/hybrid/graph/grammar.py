@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_quant4.hybrid.graph.arpa import BEGIN, END, LanguageModelError, read_arpa, write_arpa
+from espnet_quant4.hybrid.graph.arpa import BEGIN, END, LanguageModelError, write_arpa
+from espnet_quant4.hybrid.graph.arpa_reader import read_arpa
 from espnet_quant4.hybrid.kaldi import kaldifst, kaldilm
+from espnet_quant4.text_files import read_symbols
 
 # Stands on the input side of backoff arcs, so that L o G can be determinized.
 BACKOFF = "#0"
@@ -28,13 +30,15 @@ def arpa_to_fst(arpa: Path, words: Path) -> tuple[Any, list[str]]:
         A ``StdVectorFst`` sorted by input labels, and the words left out.
 
     Raises:
-        LanguageModelError: where no word is left, or for a damaged file.
+        LanguageModelError: where no word is left, or for a file that is not valid; see `read_arpa`.
     """
-    # Read once here too: kaldilm ends the process over a damaged file.
     model = read_arpa(arpa)
-    rows = (line.split() for line in words.read_text(encoding="utf-8").splitlines())
-    known = {row[0] for row in rows if row}
-    left_out = sorted(set(model.words) - known)
+    known = read_symbols(words)
+    if lacking := [symbol for symbol in _RESERVED if symbol not in known]:
+        raise LanguageModelError(
+            f"{words}: {', '.join(lacking)} not in it; make the lang folder anew: hybrid-lang"
+        )
+    left_out = sorted(set(model.words) - known.keys())
     if len(left_out) == len(model.words):
         raise LanguageModelError(
             f"{arpa}: none of its words is in {words}, such as {', '.join(left_out[:3])}. Are they "
@@ -42,10 +46,9 @@ def arpa_to_fst(arpa: Path, words: Path) -> tuple[Any, list[str]]:
         )
     lm, fsts = kaldilm(), kaldifst()
     with tempfile.TemporaryDirectory() as folder:
-        plain, file = arpa, Path(folder) / "G.fst"
-        if arpa.suffix == ".gz":
-            plain = Path(folder) / "lm.arpa"
-            write_arpa(model, plain)
+        # What was read, not what is in the file: kaldilm ends the process over a byte-order mark too.
+        plain, file = Path(folder) / "lm.arpa", Path(folder) / "G.fst"
+        write_arpa(model, plain)
         lm.arpa2fst(
             str(plain),
             str(file),

@@ -17,7 +17,7 @@ from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.kaldi_files.transition_model import read_transition_model
 from espnet_quant4.hybrid.kaldi_files.tree import tree_md5
 from espnet_quant4.hybrid.openfst import FstArrays, read_fst, to_kaldifst
-from espnet_quant4.text_files import read_symbols
+from espnet_quant4.text_files import read_symbols, read_text
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Graph:
     @cached_property
     def num_pdfs(self) -> int:
         """How many pdfs the tree has that it was made for."""
-        return int(self._text("num_pdfs"))
+        return int(self._numbers("num_pdfs")[0])
 
     @cached_property
     def tree_md5(self) -> str:
         """MD5 sum of that tree's file."""
-        return self._text("tree.md5").split()[0]
+        return (self._text("tree.md5").split() or [""])[0]
 
     @cached_property
     def id2pdf(self) -> NDArray[np.int32]:
         """(transition ids + 1,) int32: pdf of each transition id; -1 at index 0."""
-        return np.array(self._text("id2pdf").split(), dtype=np.int32)
+        return self._numbers("id2pdf")
 
     @cached_property
     def words(self) -> dict[int, str]:
@@ -88,8 +88,17 @@ class Graph:
         arrays = read_fst(self._path("HCLG.fst"))
         return kaldifst().StdConstFst(to_kaldifst(relabel(arrays, self.id2pdf, str(self.folder))))
 
+    def _numbers(self, name: str) -> NDArray[np.int32]:
+        try:
+            found = np.array(self._text(name).split(), dtype=np.int32)
+        except (ValueError, OverflowError) as error:
+            raise GraphError(f"{self._path(name)}: {error}; make the graph folder anew") from error
+        if not len(found):
+            raise GraphError(f"{self._path(name)}: is empty; make the graph folder anew")
+        return found
+
     def _text(self, name: str) -> str:
-        return self._path(name).read_text(encoding="utf-8")
+        return read_text(self._path(name))
 
     def _path(self, name: str) -> Path:
         path = self.folder / name

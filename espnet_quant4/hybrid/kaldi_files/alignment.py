@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ import kaldiio
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_quant4.hybrid.kaldi_files.archives import DAMAGED, describe
 from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError
 from espnet_quant4.hybrid.kaldi_files.transition_model import TransitionModel
 
@@ -29,9 +30,9 @@ def read_alignments(paths: Iterable[str | Path]) -> Iterator[tuple[str, NDArray[
     """
     for path in paths:
         data = Path(path).read_bytes()
-        if data.startswith(_GZIP):
-            data = gzip.decompress(data)
         try:
+            if data.startswith(_GZIP):
+                data = gzip.decompress(data)
             for utterance, ids in _vectors(data):
                 if not np.issubdtype(ids.dtype, np.integer) or ids.ndim != 1:
                     raise KaldiFileError(
@@ -39,12 +40,12 @@ def read_alignments(paths: Iterable[str | Path]) -> Iterator[tuple[str, NDArray[
                         "a vector of transition ids"
                     )
                 yield utterance, ids.astype(np.int32)
-        # Which of these comes of a damaged archive is kaldiio's affair.
-        except (AssertionError, struct.error, OSError, ValueError, RuntimeError) as error:
+        except (*DAMAGED, zlib.error) as error:
             if isinstance(error, KaldiFileError):
                 raise
             raise KaldiFileError(
-                f"{path}: no archive of alignments, or damaged: {error}"
+                f"{path}: no archive of alignments, or damaged: {describe(error)}. Make the alignment "
+                "anew, or copy the file again."
             ) from error
 
 
@@ -53,9 +54,16 @@ def _vectors(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
         yield from kaldiio.load_ark(BytesIO(data))
         return
     # kaldiio takes a wrong turn where a text archive's last vector is short.
-    for line in data.decode().splitlines():
-        utterance, *ids = line.split()
-        yield utterance, np.array([int(number) for number in ids], dtype=np.int32)
+    if data and not data.endswith(b"\n"):
+        raise ValueError("the last line is cut off")
+    for number, line in enumerate(data.decode().split("\n"), 1):
+        utterance, *ids = line.split() or [""]
+        if not utterance:
+            continue
+        try:
+            yield utterance, np.array([int(value) for value in ids], dtype=np.int32)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"line {number}, {utterance}: {error}") from error
 
 
 def pdf_ids(

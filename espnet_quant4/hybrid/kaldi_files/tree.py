@@ -24,7 +24,8 @@ def read_tree(path: str | Path) -> Any:
     """Return the ``kaldi_hmm_gmm.ContextDependency`` of a binary ``tree`` file.
 
     Raises:
-        KaldiFileError: for a file in text form, which the Kaldi packages cannot read, or none at all.
+        KaldiFileError: for a file in text form, which the Kaldi packages cannot read, one that is
+            damaged, or none at all.
         ImportError: without the Kaldi packages.
     """
     data = Path(path).read_bytes()
@@ -32,7 +33,12 @@ def read_tree(path: str | Path) -> Any:
         raise KaldiFileError(
             f"{path}: no tree in Kaldi's binary form; copy-tree --binary=true IN OUT converts one"
         )
-    return tree_from_bytes(data[len(_BINARY) :])
+    try:
+        return tree_from_bytes(data[len(_BINARY) :])
+    except RuntimeError as error:
+        raise KaldiFileError(
+            f"{path}: the tree is cut off or damaged; make the model anew."
+        ) from error
 
 
 def tree_from_bytes(content: bytes) -> Any:

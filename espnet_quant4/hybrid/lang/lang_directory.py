@@ -10,19 +10,34 @@ from pathlib import Path
 
 from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.lang.lexicon import (
+    RESERVED,
     LexiconError,
     Pronunciation,
     check_phones,
+    check_word,
     count_unknown,
+    describe_unknown,
     read_lexicon,
+    split_fields,
+    unknown_share,
     with_disambiguation,
 )
 from espnet_quant4.hybrid.lang.lexicon_fst import lexicon_fst_text
-from espnet_quant4.hybrid.lang.topology import topology_text
-from espnet_quant4.text_files import read_symbols, write_lines, write_symbols
+from espnet_quant4.hybrid.lang.topology import check_topology, topology_text
+from espnet_quant4.text_files import (
+    read_pairs,
+    read_symbols,
+    read_text,
+    write_lines,
+    write_symbols,
+    write_text,
+)
 
 SILENCE, SPOKEN_NOISE = "SIL", "SPN"
 OOV_POLICIES = ("map", "refuse")
+# More unknown words than this are a lexicon of another case, encoding or language.
+MAX_OOV_SHARE = 0.2
+RESERVED_IN_TEXT = frozenset(RESERVED)
 
 
 @dataclass(frozen=True)
@@ -38,27 +53,39 @@ class Lang:
     @cached_property
     def phones(self) -> dict[str, int]:
         """All phones and disambiguation symbols with their ids; ``<eps>`` is 0."""
-        return read_symbols(self.folder / "phones.txt")
+        return _read_symbols(self.folder / "phones.txt")
 
     @cached_property
     def words(self) -> dict[str, int]:
         """All words with their ids; ``<eps>`` is 0."""
-        return read_symbols(self.folder / "words.txt")
+        return _read_symbols(self.folder / "words.txt")
 
     @cached_property
     def unknown_word(self) -> str:
         """What stands for words that the lexicon lacks."""
-        return (self.folder / "oov.txt").read_text(encoding="utf-8").strip()
+        path = self.folder / "oov.txt"
+        word = read_text(path).strip()
+        if word not in self.words:
+            raise LexiconError(
+                f"{path}: {word!r} is not in {self.folder}/words.txt; make the folder anew."
+            )
+        return word
 
     def ids(self, kind: str) -> list[int]:
         """Return the phone ids of ``silence``, ``nonsilence`` or ``disambig``."""
-        names = (self.folder / "phones" / f"{kind}.txt").read_text(encoding="utf-8").split()
+        path = self.folder / "phones" / f"{kind}.txt"
+        names = read_text(path).split()
+        if lacking := [name for name in names if name not in self.phones]:
+            raise LexiconError(
+                f"{path}: {', '.join(lacking[:3])} not in {self.folder}/phones.txt; make the "
+                "folder anew."
+            )
         return [self.phones[name] for name in names]
 
     @property
     def topology(self) -> str:
         """Kaldi's text form."""
-        return (self.folder / "topo").read_text(encoding="utf-8")
+        return read_text(self.folder / "topo")
 
     def word_ids(self, words: Sequence[str]) -> list[int]:
         """Return ids, that of the unknown word for those that the lexicon lacks."""
@@ -68,7 +95,7 @@ class Lang:
     def pronounce(self, transcripts: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
         """Return phone ids of each word of each utterance, by the word's first pronunciation."""
         first: dict[str, list[int]] = {}
-        for entry in read_lexicon(self.folder / "lexiconp.txt"):
+        for entry in read_lexicon(self.folder / "lexiconp.txt", variants=False):
             first.setdefault(entry.word, [self.phones[phone] for phone in entry.phones])
         unknown = first[self.unknown_word]
         return {
@@ -85,6 +112,7 @@ def prepare_lang(
     oov: str = "map",
     silence_probability: float = 0.5,
     topology: Path | None = None,
+    max_oov_share: float = MAX_OOV_SHARE,
 ) -> Counter[str]:
     """Write a lang folder.
 
@@ -97,23 +125,28 @@ def prepare_lang(
         silence_probability: of silence after a word.
         topology: a ``topo`` file of one's own, in the ids of the ``phones.txt`` that is written; made
             from the lexicon if None.
+        max_oov_share: largest share of unknown words in all words of the transcripts, 0 to 1.
 
     Returns:
         The unknown words and how often each occurs.
 
     Raises:
-        LexiconError: for a lexicon that is not valid; for unknown words with ``oov="refuse"``; for a
-            phone that the topology lacks.
+        LexiconError: for a lexicon, option or topology that is not valid; for more unknown words than
+            ``max_oov_share``, or any with ``oov="refuse"``; for a phone that the topology lacks.
     """
-    if oov not in OOV_POLICIES:
-        raise LexiconError(f"oov: {oov!r}; valid: {', '.join(OOV_POLICIES)}")
+    _check_options(unknown_word, oov, silence_probability, max_oov_share)
     entries = read_lexicon(lexicon)
-    unknown = count_unknown(transcripts, (entry.word for entry in entries))
+    known = {entry.word for entry in entries}
+    unknown = count_unknown(transcripts, known)
     if unknown and oov == "refuse":
-        most = ", ".join(f"{word} ({count})" for word, count in unknown.most_common(10))
         raise LexiconError(
-            f"{lexicon}: {len(unknown)} words of the transcripts, {sum(unknown.values())} times in "
-            f"all, have no pronunciation: {most}. Add them, or map them to {unknown_word}: --oov map."
+            f"{lexicon}: {describe_unknown(unknown, transcripts, known)}. Add them, or map them to "
+            f"{unknown_word}: --oov map."
+        )
+    if unknown_share(unknown, transcripts) > max_oov_share:
+        raise LexiconError(
+            f"{lexicon}: {describe_unknown(unknown, transcripts, known)}. Add them; or, if so many are "
+            f"to become {unknown_word}, allow more than {max_oov_share:g} of all: --max_oov_share 1."
         )
     if all(entry.word != unknown_word for entry in entries):
         entries.append(Pronunciation(unknown_word, 1.0, (SPOKEN_NOISE,)))
@@ -127,10 +160,10 @@ def prepare_lang(
     words = _symbols([*dict.fromkeys(entry.word for entry in entries), "#0", "<s>", "</s>"])
     topo = topology_text([phones[p] for p in nonsilence], [phones[SILENCE], phones[SPOKEN_NOISE]])
     if topology is not None:
-        topo = topology.read_text(encoding="utf-8")
-        covered = set(_phones_of_topology(topo))
-        known = [phone for phone, number in phones.items() if number in covered]
-        check_phones(entries, known, str(topology))
+        topo = read_text(topology)
+        covered = set(check_topology(topo, str(topology)))
+        in_topology = [phone for phone, number in phones.items() if number in covered]
+        check_phones(entries, in_topology, str(topology))
 
     (output / "phones").mkdir(parents=True, exist_ok=True)
     write_symbols(output / "phones.txt", phones)
@@ -150,7 +183,7 @@ def prepare_lang(
     write_lines(
         output / "oov_counts.txt", [f"{word} {count}" for word, count in unknown.most_common()]
     )
-    (output / "topo").write_text(topo, encoding="utf-8")
+    write_text(output / "topo", topo)
     for name, symbol in (("L.fst", None), ("L_disambig.fst", disambiguation[-1])):
         text = lexicon_fst_text(numbered, phones, words, SILENCE, silence_probability, symbol)
         fst = kaldifst().compile(text, acceptor=False)
@@ -160,17 +193,52 @@ def prepare_lang(
 
 
 def read_transcripts(path: Path) -> dict[str, list[str]]:
-    """Read a Kaldi-style ``text``: utterance, words."""
-    rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {fields[0]: fields[1:] for fields in rows if fields}
+    """Read a Kaldi-style ``text``: utterance, words.
+
+    Raises:
+        LexiconError: naming the line, for a word that graphs use for themselves, or white space other
+            than blanks and tabs.
+        TextFileError: for an utterance that stands twice, or a file that is no text in UTF-8.
+    """
+    transcripts = {}
+    for number, utterance, rest in read_pairs(path):
+        where = f"{path}:{number}"
+        transcripts[utterance] = words = split_fields(rest, where)
+        if reserved := RESERVED_IN_TEXT.intersection(words):
+            raise LexiconError(
+                f"{where}: {utterance}: the word {min(reserved)!r} is reserved; remove it from the "
+                "transcript."
+            )
+    return transcripts
+
+
+def _check_options(
+    unknown_word: str, oov: str, silence_probability: float, max_oov_share: float
+) -> None:
+    if oov not in OOV_POLICIES:
+        raise LexiconError(f"oov: {oov!r}; valid: {', '.join(OOV_POLICIES)}")
+    if split_fields(unknown_word, "--unknown_word") != [unknown_word]:
+        raise LexiconError(f"--unknown_word {unknown_word!r}; valid is one word, such as <UNK>")
+    check_word(unknown_word, "--unknown_word")
+    if not 0 < silence_probability < 1:
+        raise LexiconError(
+            f"--silence_probability {silence_probability:g}; valid are numbers between 0 and 1"
+        )
+    if not 0 <= max_oov_share <= 1:
+        raise LexiconError(f"--max_oov_share {max_oov_share:g}; valid are numbers from 0 to 1")
 
 
 def _symbols(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(["<eps>", *names])}
 
 
-def _phones_of_topology(text: str) -> list[int]:
-    phones: list[int] = []
-    for part in text.split("<ForPhones>")[1:]:
-        phones += [int(number) for number in part.split("</ForPhones>")[0].split()]
-    return phones
+def _read_symbols(path: Path) -> dict[str, int]:
+    """Read a symbol table; ids are different, and that of ``<eps>`` is 0, as Kaldi wants them."""
+    symbols = read_symbols(path)
+    if symbols.get("<eps>") != 0:
+        raise LexiconError(f"{path}: <eps> has number {symbols.get('<eps>')}; it must have 0.")
+    names: dict[int, str] = {}
+    for name, number in symbols.items():
+        if (other := names.setdefault(number, name)) != name:
+            raise LexiconError(f"{path}: {other!r} and {name!r} both have number {number}.")
+    return symbols

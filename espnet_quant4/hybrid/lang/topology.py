@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from espnet_quant4.hybrid.kaldi_files.tokens import KaldiFileError, TokenReader
+from espnet_quant4.hybrid.kaldi_files.transition_model import read_topology
+
 # Probability to stay in a state before training, as in Kaldi's gen_topo.pl.
 SELF_LOOP = 0.75
+_TOLERANCE = 0.01
 
 
 def topology_text(nonsilence: Sequence[int], silence: Sequence[int]) -> str:
@@ -21,6 +25,41 @@ def topology_text(nonsilence: Sequence[int], silence: Sequence[int]) -> str:
     if silence:
         parts += _entry(silence, _silence_states(5))
     return "\n".join([*parts, "</Topology>", ""])
+
+
+def check_topology(text: str, where: str) -> list[int]:
+    """Return the phones that a ``topo`` file covers.
+
+    Args:
+        text: its content.
+        where: its name, for messages.
+
+    Raises:
+        KaldiFileError: for a text that is no topology, and where transitions lead to states that are
+            not there or their probabilities do not add up to 1.
+    """
+    topology = read_topology(TokenReader(text.encode(), where))
+    if not topology:
+        raise KaldiFileError(f"{where}: a topology without phones")
+    for phone, states in topology.items():
+        for number, state in enumerate(states):
+            last = number == len(states) - 1
+            total = sum(probability for _, probability in state.transitions)
+            targets = [target for target, _ in state.transitions]
+            if last == bool(targets) or (not last and abs(total - 1) > _TOLERANCE):
+                wanted = (
+                    "no transition, for it is the last" if last else "transitions that add up to 1"
+                )
+                raise KaldiFileError(
+                    f"{where}: phone {phone}, state {number}: transitions that add up to {total:g}; "
+                    f"wanted: {wanted}"
+                )
+            if not all(0 <= target < len(states) for target in targets):
+                raise KaldiFileError(
+                    f"{where}: phone {phone}, state {number}: transitions to {targets}; the phone has "
+                    f"states 0 to {len(states) - 1}"
+                )
+    return list(topology)
 
 
 def _entry(phones: Sequence[int], states: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from espnet_quant4.hybrid.openfst import MAGIC, FstArrays, FstFormatError
 from espnet_quant4.hybrid.openfst import read_fst as read_binary_fst
+from espnet_quant4.text_files import read_lines
 
 ARC_FIELDS, FINAL_FIELDS = (4, 5), (1, 2)
 
@@ -31,7 +32,7 @@ def read_fst(path: str | Path) -> FstArrays:
     arcs: list[tuple[int, int, int, int, float]] = []
     finals: dict[int, float] = {}
     start = None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         if not fields:
             continue

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_quant4.text_files import read_text
+
 #: Log prior of a pdf id that was never seen in training: subtracted, it lets the id never win. Kaldi's
 #: value (``nnet-pdf-prior.cc``): the root of the largest float32, which stays finite when scaled.
 UNSEEN_LOG_PRIOR = float(np.sqrt(np.finfo(np.float32).max))
@@ -114,11 +116,14 @@ def read_vector(path: str | Path) -> np.ndarray:
     Raises:
         ValueError: for a file that holds anything else.
     """
-    text = Path(path).read_text(encoding="utf-8").strip()
+    text = read_text(path).strip()
     try:
         if not (text.startswith("[") and text.endswith("]")):
             raise ValueError("no brackets")
-        return np.array([float(value) for value in text[1:-1].split()], dtype=np.float64)
+        values = np.array([float(value) for value in text[1:-1].split()], dtype=np.float64)
+        if np.isnan(values).any():
+            raise ValueError("NaN")
+        return values
     except ValueError as error:
         raise ValueError(
             f"{path}: not a Kaldi text vector ({error}); wanted: one line [ v0 v1 ... ]."

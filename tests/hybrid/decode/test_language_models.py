@@ -8,6 +8,7 @@ import yaml
 
 from espnet_quant4.hybrid.decode.language_models import load_language_model
 from espnet_quant4.hybrid.graph.arpa import LanguageModelError
+from espnet_quant4.hybrid.openfst import FstFormatError
 
 TOKENS = ["<blank>", "<unk>", "a", "ab", "b", "<sos/eos>"]
 
@@ -51,5 +52,5 @@ def test_another_kind_of_file_is_refused(tmp_path):
         load_language_model(tmp_path / "lm.klm")
     (tmp_path / "G.fst").write_text("0 1 1 1\n")
     (tmp_path / "words.txt").write_text("<eps> 0\n")
-    with pytest.raises(LanguageModelError, match=r"G\.fst: no FST in OpenFst's binary form"):
+    with pytest.raises(FstFormatError, match=r"G\.fst: no FST in OpenFst's binary form"):
         load_language_model(tmp_path / "G.fst")

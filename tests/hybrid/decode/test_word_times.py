@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from espnet_quant4.bin import hybrid_ctm
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.word_times import (
     AlignmentOptions,
     read_pronunciations,
@@ -83,7 +84,7 @@ def ctm(world, output, text, matrices, *more):
             writer(key, matrix)
     options = ["--text", output / "text", "--scores", output / "scores.scp", "--output", output]
     options += ["--lang", world / "lang", "--model", world / "tri", *more]
-    return hybrid_ctm.main([str(option) for option in options])
+    return run_command("hybrid-ctm", hybrid_ctm.main, [str(option) for option in options])
 
 
 def test_times_are_those_of_the_only_path(world, tmp_path, capsys):

@@ -1,4 +1,6 @@
 import gzip
+import re
+import shutil
 
 import kaldiio
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from hybrid.tone_corpus import write_corpus
 
 from espnet_quant4.bin import hybrid_gmm
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.decode.word_times import word_frames
 from espnet_quant4.hybrid.features.extraction import FeatureError, compute_features, mfcc
 from espnet_quant4.hybrid.gmm.acoustic_model import AcousticModel
@@ -157,6 +160,47 @@ def test_what_fails_is_left_out_and_listed(system, tmp_path):
     (data / "text").write_text("")
     with pytest.raises(GmmError, match="no utterance could be aligned"):
         align_data(data, Lang(system / "lang"), system / "tri", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "says"),
+    [
+        ("ali.1.gz", -20, "ali.1.gz: no archive of alignments, or damaged"),
+        ("ali.1.gz", 0, "no utterance"),
+        ("tree", -20, "tree"),
+        ("final.mdl", -200, "mixtures, but .* pdfs by|is damaged"),
+        ("final.mdl", 300, "final.mdl"),
+    ],
+)
+def test_a_model_that_is_cut_off_is_named_in_a_line(system, tmp_path, capsys, name, left, says):
+    shutil.copytree(system / "mono", tmp_path / "mono")
+    path = tmp_path / "mono" / name
+    path.write_bytes(path.read_bytes()[:left])
+    options = ["--data", system / "data", "--lang", system / "lang", "--alignments",
+               tmp_path / "mono", "--output", tmp_path / "tri"]  # fmt: skip
+    arguments = ["triphone", *map(str, options)]
+    assert run_command("hybrid-gmm", hybrid_gmm.main, arguments) == 1
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if "espnet-quant4" in line]
+    assert re.search(says, message)
+
+
+@pytest.mark.parametrize("left", [0, 30, 100, -7])
+def test_a_lexicon_that_is_cut_off_is_named_in_a_line(system, tmp_path, capsys, left):
+    shutil.copytree(system / "lang", tmp_path / "lang")
+    path = tmp_path / "lang" / "L.fst"
+    path.write_bytes(path.read_bytes()[:left])
+    options = ["--data", system / "data", "--lang", tmp_path / "lang", "--model", system / "tri"]
+    arguments = ["align", *map(str, options), "--output", str(tmp_path / "ali")]
+    assert run_command("hybrid-gmm", hybrid_gmm.main, arguments) == 1
+    assert "L.fst: no FST in OpenFst's binary form" in capsys.readouterr().err
+
+
+def test_words_without_pronunciation_are_told_of_with_their_share(system, tmp_path, caplog):
+    data = tmp_path / "data"
+    shutil.copytree(system / "data", data)
+    (data / "text").write_text((system / "data" / "text").read_text().replace("MASS", "mass"))
+    align_data(data, Lang(system / "lang"), system / "tri", tmp_path / "ali")
+    assert "as MASS for mass: write lexicon and transcripts in the same case" in caplog.text
 
 
 def test_audio_that_is_not_there_is_named(tmp_path):

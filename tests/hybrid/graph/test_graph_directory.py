@@ -5,8 +5,11 @@ import pytest
 from hybrid.small_world import WORDS, triphone_tree_bytes, write_gmm, write_lang
 
 from espnet_quant4.bin import hybrid_graph, hybrid_lm
+from espnet_quant4.bin.command import run_command
+from espnet_quant4.hybrid.graph.arpa import write_arpa
 from espnet_quant4.hybrid.graph.graph_directory import Graph, write_graph_directory
 from espnet_quant4.hybrid.graph.hclg import GraphError
+from espnet_quant4.hybrid.graph.ngram import estimate
 from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.kaldi_files.tree import tree_md5
 from espnet_quant4.hybrid.openfst import read_fst
@@ -36,7 +39,7 @@ def make(world, gmm, *more, grammar="--lm"):
     source = world / ("lm.arpa" if grammar == "--lm" else "text")
     options = ["--lang", world / "lang", grammar, source, "--gmm", world / gmm]
     options += ["--output", world / gmm / "graph", *more]
-    return hybrid_graph.main([str(option) for option in options])
+    return run_command("hybrid-graph", hybrid_graph.main, [str(option) for option in options])
 
 
 def test_the_lm_command_tells_what_it_maps_and_leaves_out(world, capsys):
@@ -44,7 +47,8 @@ def test_the_lm_command_tells_what_it_maps_and_leaves_out(world, capsys):
     assert hybrid_lm.main([*map(str, lm), "--order", "3", "--dev_text", str(world / "text")]) == 0
     said = capsys.readouterr().out
     # "bee" stands for unknown words in this lang folder, so it counts as one itself.
-    assert "2 words without pronunciation, 2 times in all, count as bee: z (1), bee (1)" in said
+    assert "2 words of the transcripts, 2 times in all, 28.6% of 7, have no pronunciation" in said
+    assert "z (1), bee (1); they count as bee" in said
     assert "1 utterances without words are left out" in said
     assert "perplexity" in said and "3 3-grams" not in said.split("perplexity")[0]
 
@@ -71,10 +75,26 @@ def test_a_second_run_keeps_the_graph_until_something_changes(world, capsys):
     made = (world / "mono/graph/HCLG.fst").stat().st_mtime_ns
     capsys.readouterr()
     assert make(world, "mono") == 0
-    assert "is there, made from the same files" in capsys.readouterr().out
+    assert "there already, made of the same files and options" in capsys.readouterr().out
     assert (world / "mono/graph/HCLG.fst").stat().st_mtime_ns == made
     assert make(world, "mono", "--self_loop_scale", "1.0") == 0
+    assert "made anew, since --self_loop_scale is 1.0, not 0.1" in capsys.readouterr().out
     assert (world / "mono/graph/HCLG.fst").stat().st_mtime_ns > made
+    # Files count by their content.
+    (world / "lm.arpa").touch()
+    assert make(world, "mono", "--self_loop_scale", "1.0") == 0
+    assert "there already" in capsys.readouterr().out
+    write_arpa(estimate([["a"], ["b"]], ["a", "b"], 1), world / "lm.arpa")
+    assert make(world, "mono", "--self_loop_scale", "1.0") == 0
+    assert f"made anew, since {world}/lm.arpa changed" in capsys.readouterr().out
+
+
+def test_a_graph_of_unknown_origin_is_not_written_over(world, capsys):
+    (world / "mono/graph").mkdir()
+    (world / "mono/graph/HCLG.fst").write_text("a user's own")
+    assert make(world, "mono") == 1
+    assert "HCLG.fst is there, and no made_from.json" in capsys.readouterr().err
+    assert (world / "mono/graph/HCLG.fst").read_text() == "a user's own"
 
 
 def test_phrases_are_another_grammar(world, capsys):

@@ -43,6 +43,42 @@ def test_what_is_no_alignment_is_refused(tmp_path, content):
         list(read_alignments([path]))
 
 
+def random_alignments():
+    rng = np.random.default_rng(0)
+    return {f"u{number}": rng.integers(1, 10, 200).tolist() for number in range(20)}
+
+
+@pytest.mark.parametrize("archive", [binary_archive, text_archive])
+@pytest.mark.parametrize("cut", [5, 100, -1000, -9, -1])
+def test_a_file_that_is_cut_off_is_refused(tmp_path, archive, cut):
+    path = tmp_path / "ali.1.gz"
+    path.write_bytes(gzip.compress(archive(random_alignments()))[:cut])
+    with pytest.raises(
+        KaldiFileError, match=r"ali\.1\.gz: no archive of alignments, or damaged: ."
+    ):
+        list(read_alignments([path]))
+    if archive is text_archive:
+        path.write_bytes(text_archive(ALIGNMENTS)[:-4])
+        with pytest.raises(KaldiFileError, match=r"ali\.1\.gz: .*the last line is cut off"):
+            list(read_alignments([path]))
+
+
+def test_a_damaged_gzip_file_is_refused(tmp_path):
+    content = bytearray(gzip.compress(text_archive(random_alignments())))
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "ali.1.gz").write_bytes(content)
+    with pytest.raises(
+        KaldiFileError, match=r"ali\.1\.gz: no archive of alignments, or damaged: ."
+    ):
+        list(read_alignments([tmp_path / "ali.1.gz"]))
+
+
+def test_what_is_no_number_is_named(tmp_path):
+    (tmp_path / "ali.1.gz").write_bytes(b"u1 1 2\nu2 1 x\n")
+    with pytest.raises(KaldiFileError, match="line 2, u2: .*'x'"):
+        list(read_alignments([tmp_path / "ali.1.gz"]))
+
+
 def test_transition_ids_become_pdfs(tmp_path):
     kaldi = transition_model(monophone_tree())
     (tmp_path / "final.mdl").write_text(str(kaldi))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from espnet_quant4.bin import hybrid_prior
+from espnet_quant4.bin.command import run_command
 from espnet_quant4.hybrid.model import prior
 
 
@@ -76,7 +77,14 @@ def test_vectors_survive_the_file_and_are_kaldis(tmp_path) -> None:
 def test_command(tmp_path, capsys, caplog) -> None:
     counts, output = tmp_path / "pdf_counts", tmp_path / "log_prior"
     counts.write_text("[ 1 0 3 ]\n")
-    assert hybrid_prior.main(["--pdf_counts", str(counts), "--output", str(output)]) == 0
+    assert (
+        run_command(
+            "hybrid-prior",
+            hybrid_prior.main,
+            ["--pdf_counts", str(counts), "--output", str(output)],
+        )
+        == 0
+    )
     np.testing.assert_allclose(prior.read_vector(output)[[0, 2]], np.log([0.25, 0.75]), rtol=1e-6)
     assert "saved" in capsys.readouterr().out
 
@@ -85,12 +93,20 @@ def test_command(tmp_path, capsys, caplog) -> None:
         str(tmp_path / "p.ark"), {"a": np.log(posteriors)}, scp=str(tmp_path / "p.scp")
     )
     arguments = ["--log_posteriors", str(tmp_path / "p.scp"), "--output", str(output)]
-    assert hybrid_prior.main(arguments) == 0
+    assert run_command("hybrid-prior", hybrid_prior.main, arguments) == 0
     np.testing.assert_allclose(prior.read_vector(output), np.log([0.3, 0.2, 0.5]), rtol=1e-5)
-    assert hybrid_prior.main([*arguments, "--pdf_counts", str(counts)]) == 0
+    assert (
+        run_command("hybrid-prior", hybrid_prior.main, [*arguments, "--pdf_counts", str(counts)])
+        == 0
+    )
     assert prior.read_vector(output)[1] > 1e18
 
-    assert hybrid_prior.main(["--pdf_counts", "none", "--output", str(output)]) == 1
+    assert (
+        run_command(
+            "hybrid-prior", hybrid_prior.main, ["--pdf_counts", "none", "--output", str(output)]
+        )
+        == 1
+    )
     assert "none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        hybrid_prior.main(["--output", str(output)])
+        run_command("hybrid-prior", hybrid_prior.main, ["--output", str(output)])
