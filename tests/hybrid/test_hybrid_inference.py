@@ -178,7 +178,9 @@ def test_failed_utterances_are_listed_and_the_others_scored(
         "short the longest utterance of the batch has 50 samples"
         in (tmp_path / "out" / "failed.txt").read_text()
     )
-    assert "odd speech holds NaN or infinite values" in (tmp_path / "out" / "failed.txt").read_text()
+    assert (
+        "odd speech holds NaN or infinite values" in (tmp_path / "out" / "failed.txt").read_text()
+    )
 
 
 @pytest.mark.parametrize(
