@@ -8,14 +8,14 @@ A scheme is a mapping::
     overrides:
       - {pattern: "joint_network.*", weight: {bits: 8}}
 
-SPEC is ``{quantizer: NAME, bits: 2..8, granularity: tensor|gate|row, OPTION: VALUE, ...}`` or null
-for float. docs/schemes.md explains each key.
+SPEC is ``{quantizer: NAME, bits: 2..8, granularity: tensor|gate|row, OPTION: VALUE, ...}``, null for
+float, or for an input ``{bounded: SPEC, unbounded: SPEC}``. docs/schemes.md explains each key.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +24,18 @@ from typing import Any
 import torch
 import yaml
 
-from espnet_quant4.quantizers import registry
+from espnet_quant4.specification import (
+    SchemeError,
+    Specification,
+    SpecificationReader,
+    alternative,
+    copy_of,
+    hint,
+    with_bound,
+)
+from espnet_quant4.text_files import TextFileError, read_text
 
-Specification = dict[str, Any]
+__all__ = ["Scheme", "SchemeError", "apply_scheme", "bundled_names", "with_scheme_content"]
 
 #: Tensors that take a quantizer, by the kind of layer.
 TENSORS = {
@@ -34,14 +43,11 @@ TENSORS = {
     "linear": ("weight", "input"),
     "embedding": ("weight",),
 }
-GRANULARITIES = ("tensor", "gate", "row")
+#: ``|h| < 1`` in an LSTM, since ``h = o * tanh(c)`` with ``o`` between 0 and 1.
+BOUND_OF_STATES = 1.0
 BUNDLED = Path(__file__).parent / "conf" / "scheme"
 
 _LAYER_SUFFIX = re.compile(r"\.l\d+$")
-
-
-class SchemeError(ValueError):
-    """A scheme that is not valid; names the key, the file and the valid choices."""
 
 
 def bundled_names() -> list[str]:
@@ -62,23 +68,26 @@ class Scheme:
 
     def __init__(self, content: Mapping[str, Any], source: str = "inline scheme"):
         self.source = source
+        self._reader = SpecificationReader(source)
         self._kinds: dict[str, dict[str, Specification | None]] = {}
         self._overrides: list[dict[str, Any]] = []
         if not isinstance(content, Mapping):
-            raise self._error("", content, "a mapping with keys", [*TENSORS, "overrides"])
+            raise self._reader.error("", content, "a mapping with keys", [*TENSORS, "overrides"])
         for key in content:
-            if key != "overrides":
-                self._check_choice("", key, TENSORS, extra=["overrides"])
+            self._reader.check_choice("", key, TENSORS, extra=["overrides"])
         for kind, tensors in TENSORS.items():
-            given = content.get(kind)
-            self._kinds[kind] = self._read_tensors(
-                kind, {} if given is None else given, tensors, kind
-            )
+            given = content.get(kind, {})
+            if kind in content and not given and given in (None, {}):
+                raise SchemeError(
+                    f"{source}: {kind}: nothing stands below it. Name what is quantized, such as "
+                    f"{tensors[0]}: {{quantizer: max, bits: 4}}, or leave {kind} out for float."
+                )
+            self._kinds[kind] = self._read_tensors(kind, given, tensors, kind)
         overrides = content.get("overrides")
         if overrides is not None and (
             isinstance(overrides, (str, Mapping)) or not isinstance(overrides, Sequence)
         ):
-            raise self._error(
+            raise self._reader.error(
                 "overrides", overrides, "a list of mappings such as", ['- {pattern: "encoder.*"}']
             )
         for number, override in enumerate(overrides or []):
@@ -93,85 +102,114 @@ class Scheme:
                 None for all in float.
 
         Raises:
-            SchemeError: for a file that is not there or not YAML, and for any wrong content.
+            SchemeError: for a file that is not there or not YAML, for one that holds nothing, and for
+                any wrong content.
         """
         if isinstance(scheme, Scheme):
             return scheme
         if scheme is None:
             return cls({}, "no scheme")
         if isinstance(scheme, Mapping):
-            return cls(scheme)
+            return cls(_not_empty(scheme, "inline scheme"))
         if not isinstance(scheme, (str, Path)):
             raise SchemeError(
                 f"scheme {scheme!r}: valid are a YAML file, a mapping, null, or a bundled scheme: "
                 f"{', '.join(bundled_names())}."
             )
-        path = Path(scheme)
+        path = Path(scheme).expanduser()
         if not path.is_file() and (BUNDLED / f"{scheme}.yaml").is_file():
             path = BUNDLED / f"{scheme}.yaml"
         try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise SchemeError(f"scheme {path}: not a text file in UTF-8: {error}") from error
+            text = read_text(path)
+        except TextFileError as error:
+            raise SchemeError(f"scheme {error}") from error
         except OSError as error:
             raise SchemeError(
                 f"scheme {str(scheme)!r}: {error.strerror}. Give a YAML file that exists from here "
                 f"({Path.cwd()}), or a bundled scheme: {', '.join(bundled_names())}."
-                f"{_hint(scheme, bundled_names())}"
+                f"{hint(scheme, bundled_names())}"
             ) from error
         try:
             content = _load_yaml(text, str(path))
         except yaml.YAMLError as error:
             raise SchemeError(f"scheme {path}: not valid YAML: {error}") from error
-        return cls({} if content is None else content, str(path))
+        return cls(_not_empty(content, str(path)), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scheme as plain data that YAML can hold and `load` reads back."""
-        plain: dict[str, Any] = {kind: _copy(tensors) for kind, tensors in self._kinds.items()}
-        plain["overrides"] = [_copy(override) for override in self._overrides]
+        plain: dict[str, Any] = {kind: copy_of(tensors) for kind, tensors in self._kinds.items()}
+        plain["overrides"] = [copy_of(override) for override in self._overrides]
         return plain
 
     def resolve(
-        self, sites: Iterable[tuple[str, str]]
+        self, sites: Iterable[tuple[str, str]], bounds: Mapping[str, float] | None = None
     ) -> dict[str, dict[str, Specification | None]]:
         """Say for every site of a model what is quantized how.
 
         Args:
             sites: ``(name, kind)``: a layer's name in the model, for LSTMs with the number of the
                 layer inside the module behind it (``encoder.enc.0.nbrnn.l0``), and its kind.
+            bounds: of the sites whose input's magnitude is bounded by construction, that bound.
 
         Returns:
-            ``{name: {tensor: specification or None}}``.
+            ``{name: {tensor: specification or None}}``, without alternatives.
 
         Raises:
             SchemeError: where a pattern that is not optional matches no site, or names a tensor that
                 none of its sites has, or changes single keys of a tensor that is in float.
         """
-        sites = list(sites)
-        resolved = {name: _copy(self._kinds[kind]) for name, kind in sites}
+        sites, bounds = list(sites), bounds or {}
+        resolved = {
+            name: {
+                tensor: copy_of(alternative(specification, bounds.get(name)))
+                for tensor, specification in self._kinds[kind].items()
+            }
+            for name, kind in sites
+        }
         for number, override in enumerate(self._overrides):
-            place = f"overrides[{number}]"
-            matched = [(n, kind) for n, kind in sites if _matches(override["pattern"], n)]
-            if not matched and not override.get("optional", False):
-                raise self._error(
-                    f"{place}.pattern", override["pattern"], "patterns that match one of",
-                    [name for name, _ in sites],
-                )  # fmt: skip
-            for tensor in _tensors_of(override):
-                having = [name for name, kind in matched if tensor in TENSORS[kind]]
-                if matched and not having:
-                    kinds = sorted({kind for _, kind in matched})
-                    choices = [t for kind in kinds for t in TENSORS[kind]]
-                    raise self._error(f"{place}.{tensor}", tensor, f"for {kinds}", choices)
-                for name in having:
-                    resolved[name][tensor] = self._merge(
-                        f"{place}.{tensor}", resolved[name][tensor], override[tensor], name
-                    )
+            self._apply_override(f"overrides[{number}]", override, sites, bounds, resolved)
         kinds_of = dict(sites)
         for name, tensors in resolved.items():
             for tensor, specification in tensors.items():
-                self._check_granularity(name, kinds_of[name], tensor, specification)
+                self._reader.check_granularity(name, kinds_of[name], tensor, specification)
+                bound = BOUND_OF_STATES if tensor == "hidden" else bounds.get(name)
+                tensors[tensor] = with_bound(specification, bound)
         return resolved
+
+    def unmatched(self, sites: Iterable[str]) -> list[str]:
+        """Return the patterns of overrides that match none of these sites."""
+        names = list(sites)
+        patterns = [override["pattern"] for override in self._overrides]
+        return [p for p in patterns if not any(_matches(p, name) for name in names)]
+
+    def _apply_override(
+        self,
+        place: str,
+        override: Mapping[str, Any],
+        sites: Sequence[tuple[str, str]],
+        bounds: Mapping[str, float],
+        resolved: dict[str, dict[str, Specification | None]],
+    ) -> None:
+        matched = [(name, kind) for name, kind in sites if _matches(override["pattern"], name)]
+        if not matched and not override.get("optional", False):
+            raise self._reader.error(
+                f"{place}.pattern", override["pattern"], "patterns that match one of",
+                [name for name, _ in sites],
+            )  # fmt: skip
+        for tensor in _tensors_of(override):
+            having = [name for name, kind in matched if tensor in TENSORS[kind]]
+            if matched and not having:
+                kinds = sorted({kind for _, kind in matched})
+                choices = [t for kind in kinds for t in TENSORS[kind]]
+                raise self._reader.error(f"{place}.{tensor}", tensor, f"for {kinds}", choices)
+            for name in having:
+                try:
+                    above = alternative(override[tensor], bounds.get(name))
+                except KeyError:  # this override is about the other alternative
+                    continue
+                resolved[name][tensor] = self._reader.join(
+                    f"{place}.{tensor}", resolved[name][tensor], above, name
+                )
 
     # ---- reading ----------------------------------------------------------------------------
 
@@ -179,116 +217,52 @@ class Scheme:
         self, place: str, content: Any, tensors: Iterable[str], kind: str
     ) -> dict[str, Specification | None]:
         if not isinstance(content, Mapping):
-            raise self._error(place, content, "a mapping with keys", tensors)
+            raise self._reader.error(place, content, "a mapping with keys", tensors)
         for key in content:
-            self._check_choice(place, key, tensors)
+            self._reader.check_choice(place, key, tensors)
         read = {}
         for tensor in tensors:
-            read[tensor] = self._read_specification(f"{place}.{tensor}", content.get(tensor), True)
-            self._check_granularity(place, kind, tensor, read[tensor])
+            read[tensor] = self._reader.read(f"{place}.{tensor}", content.get(tensor), True)
+            self._reader.check_granularity(place, kind, tensor, read[tensor])
         return read
 
     def _read_override(self, place: str, content: Any) -> dict[str, Any]:
+        reader = self._reader
         tensors = list(dict.fromkeys(t for names in TENSORS.values() for t in names))
         keys = ["pattern", "optional", *tensors]
         if not isinstance(content, Mapping):
-            raise self._error(place, content, "a mapping with keys", keys)
+            raise reader.error(place, content, "a mapping with keys", keys)
         for key in content:
-            self._check_choice(place, key, keys)
+            reader.check_choice(place, key, keys)
         if not isinstance(content.get("pattern"), str):
-            raise self._error(
+            raise reader.error(
                 f"{place}.pattern", content.get("pattern"), "a pattern such as", ["encoder.*"]
             )
         if not isinstance(content.get("optional", False), bool):
-            raise self._error(f"{place}.optional", content["optional"], "valid:", ["true", "false"])
+            raise reader.error(
+                f"{place}.optional", content["optional"], "without quotes:", ["true", "false"]
+            )
         if not any(tensor in content for tensor in tensors):
-            raise self._error(place, dict(content), "changes nothing; name one of", tensors)
+            raise reader.error(place, dict(content), "changes nothing; name one of", tensors)
         override = {k: content[k] for k in ("pattern", "optional") if k in content}
         for tensor in tensors:
             if tensor in content:
-                override[tensor] = self._read_specification(
-                    f"{place}.{tensor}", content[tensor], False
-                )
+                override[tensor] = reader.read(f"{place}.{tensor}", content[tensor], False)
         return override
-
-    def _read_specification(self, place: str, content: Any, whole: bool) -> Specification | None:
-        """Check one SPEC; one in an override may leave out the quantizer and be merged later."""
-        if content is None:
-            return None
-        if not isinstance(content, Mapping):
-            raise self._error(place, content, "null, or a mapping with keys", ["quantizer", "bits"])
-        specification = {key: _plain(value) for key, value in content.items()}
-        if "bits" in specification or whole or "quantizer" in specification:
-            bits = specification.get("bits")
-            if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
-                raise self._error(f"{place}.bits", bits, "whole numbers", range(2, 9))
-        if "granularity" in specification:
-            self._check_choice(f"{place}.granularity", specification["granularity"], GRANULARITIES)
-        if "quantizer" not in specification:
-            if whole:
-                raise self._error(f"{place}.quantizer", None, "valid choices:", registry.names())
-            return specification
-        self._check_choice(f"{place}.quantizer", specification["quantizer"], registry.names())
-        self._check_options(place, specification)
-        return specification
-
-    def _check_options(self, place: str, specification: Specification) -> None:
-        name = specification["quantizer"]
-        options = ["quantizer", "bits", "granularity", *registry.options_of(name)]
-        for key in specification:
-            self._check_choice(place, key, options)
-        try:
-            registry.build(specification, role="weight")
-        except (ValueError, TypeError) as error:
-            raise SchemeError(f"{self.source}: {place}: {error}") from error
-
-    def _merge(
-        self, place: str, below: Specification | None, above: Specification | None, site: str
-    ) -> Specification | None:
-        if above is None or "quantizer" in above:
-            return _copy(above)
-        if below is None:
-            raise SchemeError(
-                f"{self.source}: {place}: {site} is in float here, so {above} has nothing to change; "
-                "name a quantizer and bits."
-            )
-        merged = {**below, **above}
-        self._check_options(place, merged)
-        return merged
-
-    def _check_granularity(
-        self, place: str, kind: str, tensor: str, specification: Specification | None
-    ) -> None:
-        if specification is None or "granularity" not in specification:
-            return
-        choices = ["tensor"]
-        if tensor.startswith("weight"):
-            choices = ["tensor", "gate", "row"] if kind == "lstm" else ["tensor", "row"]
-        self._check_choice(f"{place}.{tensor}.granularity", specification["granularity"], choices)
-
-    def _check_choice(
-        self, place: str, value: Any, choices: Iterable[Any], extra: Iterable[Any] = ()
-    ) -> None:
-        choices = [*choices, *extra]
-        if value not in choices:
-            raise self._error(place, value, "valid choices:", choices)
-
-    def _error(self, place: str, value: Any, what: str, choices: Iterable[Any]) -> SchemeError:
-        listed = [str(choice) for choice in choices]
-        at = f"{place}: " if place else ""
-        return SchemeError(
-            f"{self.source}: {at}{value!r}; {what} {', '.join(listed)}.{_hint(value, listed)}"
-        )
 
 
 def apply_scheme(
-    model: torch.nn.Module, scheme: str | Path | Mapping[str, Any] | Scheme | None
+    model: torch.nn.Module,
+    scheme: str | Path | Mapping[str, Any] | Scheme | None,
+    prefix: str = "",
 ) -> dict[str, dict[str, Specification | None]]:
     """Put a scheme's quantizers on all quantized layers of a model.
 
     Args:
         model: a model with layers of `espnet_quant4.nn`.
         scheme: what `Scheme.load` takes.
+        prefix: name of ``model`` within the whole model, where it is a part such as ``encoder``:
+            patterns are matched against names in the whole.
 
     Returns:
         What was put where: ``{site: {tensor: specification or None}}``.
@@ -299,6 +273,7 @@ def apply_scheme(
     """
     loaded = Scheme.load(scheme)
     sites: dict[str, tuple[Any, str, str]] = {}
+    bounds: dict[str, float] = {}
     for name, module in model.named_modules():
         if not hasattr(module, "quant_sites"):
             continue
@@ -309,12 +284,32 @@ def apply_scheme(
                 "and decoder_conf for the parts."
             )
         for suffix, kind in module.quant_sites():
-            site = ".".join(part for part in (name, suffix) if part)
+            site = ".".join(part for part in (prefix, name, suffix) if part)
             sites[site] = (module, suffix, kind)
-    resolved = loaded.resolve((site, kind) for site, (_, _, kind) in sites.items())
+            bound = module.bound_of_input(suffix)
+            if bound is not None:
+                bounds[site] = bound
+    resolved = loaded.resolve(((site, kind) for site, (_, _, kind) in sites.items()), bounds)
+    _tell_unmatched(loaded, list(sites))
     for site, (module, suffix, _) in sites.items():
         module.set_quantizers(suffix, resolved[site])
     return resolved
+
+
+def _tell_unmatched(scheme: Scheme, sites: Sequence[str]) -> None:
+    """Log the optional overrides that had no effect; warn where none of all overrides had one."""
+    unmatched = scheme.unmatched(sites)
+    if not unmatched:
+        return
+    if len(unmatched) == len(scheme.to_dict()["overrides"]):
+        logging.warning(
+            f"{scheme.source}: none of its overrides matches a layer of this model: "
+            f"{', '.join(unmatched)}. Its layers are named {', '.join(sites)}."
+        )
+    else:
+        logging.info(
+            f"{scheme.source}: overrides that match no layer of this model: {', '.join(unmatched)}"
+        )
 
 
 def with_scheme_content(conf: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -361,9 +356,14 @@ def _load_yaml(text: str, name: str) -> Any:
         loader.dispose()
 
 
-def _hint(value: Any, choices: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(value), list(choices), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def _not_empty(content: Any, source: str) -> Any:
+    """Return a scheme's content, unless it says nothing: what quantizes nothing has to say so."""
+    if content is None or content == {}:
+        raise SchemeError(
+            f"scheme {source}: it is empty. Name what is quantized under {', '.join(TENSORS)}; for all "
+            "in float give null, or the bundled scheme fp32."
+        )
+    return content
 
 
 def _matches(pattern: str, site: str) -> bool:
@@ -373,12 +373,3 @@ def _matches(pattern: str, site: str) -> bool:
 
 def _tensors_of(override: Mapping[str, Any]) -> list[str]:
     return [key for key in override if key not in ("pattern", "optional")]
-
-
-def _plain(value: Any) -> Any:
-    # YAML that comes through omegaconf or argparse may hold subclasses.
-    return {str(k): _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-def _copy(value: Any) -> Any:
-    return {k: _copy(v) for k, v in value.items()} if isinstance(value, Mapping) else value

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_quant4.scheme import TENSORS, Scheme, SchemeError
+from espnet_quant4.specification import BOUNDED, UNBOUNDED, has_alternatives
 from espnet_quant4.text_files import read_yaml
 
 #: The width of a variant's base that ``weight_bits`` and ``activation_bits`` replace.
@@ -218,14 +219,26 @@ def with_bits(
     entries = [result.get(kind, {}) for kind in TENSORS] + list(result.get("overrides", []))
     for entry in entries:
         for tensor, specification in entry.items():
-            if not isinstance(specification, dict) or specification.get("bits") != REPLACED_BITS:
-                continue
             bits = weights if tensor.startswith("weight") else activations
-            specification["bits"] = REPLACED_BITS if bits is None else bits
+            for plain in _alternatives_of(specification):
+                if plain.get("bits") == REPLACED_BITS:
+                    plain["bits"] = REPLACED_BITS if bits is None else bits
     return result
+
+
+def _alternatives_of(specification: Any) -> list[dict[str, Any]]:
+    """Return the entries that an entry consists of: itself, or its alternatives; those not in float."""
+    entries = specification.values() if has_alternatives(specification) else [specification]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _joined(below: Any, above: Any) -> Any:
     if not isinstance(above, Mapping) or "quantizer" in above or not isinstance(below, Mapping):
         return copy.deepcopy(above)
+    if has_alternatives(below) or has_alternatives(above):
+        below, above = (
+            entry if has_alternatives(entry) else dict.fromkeys((BOUNDED, UNBOUNDED), entry)
+            for entry in (below, above)
+        )
+        return {**below, **{key: _joined(below.get(key), above[key]) for key in above}}
     return {**below, **above}

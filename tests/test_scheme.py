@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_transducer import SCHEME, build_transducer
 
+from espnet_quant4.asr.decoder.transducer_decoder import QuantTransducerDecoder
+from espnet_quant4.asr.encoder.rnn_encoder import QuantRNNEncoder
 from espnet_quant4.nn import QuantLinear, QuantLSTM
 from espnet_quant4.quantizers import registry
 from espnet_quant4.scheme import Scheme, SchemeError, apply_scheme, bundled_names
@@ -75,7 +77,10 @@ SPEC = {"quantizer": "max", "bits": 4}
         ({"lstm": {"input": {**SPEC, "quantizer": "maxx"}}}, ["lstm.input.quantizer", "'max'"]),
         ({"lstm": {"input": {**SPEC, "bits": 1}}}, ["lstm.input.bits: 1", "2, 3, 4, 5, 6, 7, 8"]),
         ({"lstm": {"input": {**SPEC, "bits": 9}}}, ["lstm.input.bits: 9"]),
-        ({"lstm": {"input": {**SPEC, "bits": "4"}}}, ["lstm.input.bits: '4'"]),
+        (
+            {"lstm": {"input": {**SPEC, "bits": "4"}}},
+            ["lstm.input.bits: '4' is text; write the number 4 without quotes"],
+        ),
         ({"lstm": {"input": {**SPEC, "bits": True}}}, ["lstm.input.bits: True"]),
         ({"lstm": {"input": {"quantizer": "max"}}}, ["lstm.input.bits: None"]),
         ({"lstm": {"input": {"bits": 4}}}, ["lstm.input.quantizer", "pact+"]),
@@ -91,7 +96,26 @@ SPEC = {"quantizer": "max", "bits": 4}
         ({"overrides": [{"pattern": "*", "inputs": SPEC}]}, ["overrides[0]: 'inputs'", "'input'"]),
         ({"overrides": [{"pattern": "*", "optional": 1}]}, ["overrides[0].optional: 1"]),
         ({"lstm": 0}, ["lstm: 0", "weight_ih"]),
-        ({"lstm": {"hidden": {"quantizer": "fix", "bits": 4, "clip": "1"}}}, ["hidden: clip: '1'"]),
+        (
+            {"lstm": {"hidden": {"quantizer": "fix", "bits": 4, "clip": "1"}}},
+            ["hidden.clip: '1' is text; write the number 1"],
+        ),
+        (
+            {"lstm": {"hidden": {"quantizer": "fix", "bits": 4, "clip": "1e1"}}},
+            ["number 10.0 with"],
+        ),
+        ({"lstm": None}, ["lstm: nothing stands below it", "weight_ih: {quantizer"]),
+        ({"linear": {}}, ["linear: nothing stands below it"]),
+        ({}, ["it is empty", "bundled scheme fp32"]),
+        (None, ["it is empty", "give null"]),
+        ({"lstm": {"input": {"bounded": SPEC}}}, ["lstm.input", "give both bounded, unbounded"]),
+        ({"lstm": {"input": {"bounded": SPEC, "unbound": SPEC}}}, ["'unbound'", "'unbounded'"]),
+        ({"lstm": {"hidden": {"bounded": SPEC, "unbounded": SPEC}}}, ["alternatives of input"]),
+        ({"linear": {"input": {"bounded": {"bits": 4}, "unbounded": None}}}, ["bounded.quantizer"]),
+        (
+            {"lstm": {"input": {"quantizer": "fix", "bits": 4, "allow_clipping": 1}}},
+            ["allow_clipping: 1", "true, false"],
+        ),
         ({"overrides": 5}, ["overrides: 5", "a list"]),
         ({"overrides": {"pattern": "*", "input": SPEC}}, ["overrides: {", "a list"]),
         ({"overrides": [{"pattern": "*"}]}, ["overrides[0]", "changes nothing", "weight_ih"]),
@@ -140,6 +164,75 @@ def test_optional_patterns_may_match_nothing():
     Scheme.load({"overrides": [override]}).resolve(SITES)
 
 
+FIXED = {"quantizer": "fix", "bits": 4}
+LEARNED = {"quantizer": "pact+", "bits": 4, "init": "mse"}
+
+
+def test_the_place_of_an_input_selects_the_alternative():
+    sites = [("a", "linear"), ("b", "linear"), ("rnn.l0", "lstm")]
+    scheme = {
+        "linear": {"input": {"bounded": FIXED, "unbounded": LEARNED}},
+        "lstm": {"hidden": FIXED, "input": {"bounded": None, "unbounded": FIXED}},
+        "overrides": [
+            {"pattern": "*", "input": {"unbounded": {"bits": 8}}},
+            {"pattern": "a", "input": {"bits": 6}},
+        ],
+    }
+    resolved = Scheme.load(scheme).resolve(sites, {"a": 2.5})
+    assert resolved["a"]["input"] == {**FIXED, "bits": 6, "clip": 2.5}
+    assert resolved["b"]["input"] == {**LEARNED, "bits": 8}
+    assert resolved["rnn.l0"]["input"] == {**FIXED, "bits": 8}
+    assert resolved["rnn.l0"]["hidden"] == {**FIXED, "clip": 1.0}
+    content = yaml.safe_load(yaml.safe_dump(Scheme.load(scheme).to_dict()))
+    assert Scheme.load(content).resolve(sites, {"a": 2.5}) == resolved
+
+
+def test_a_clip_that_the_scheme_names_stands_against_the_bound():
+    scheme = {"linear": {"input": {**FIXED, "clip": 0.5}}}
+    resolved = Scheme.load(scheme).resolve([("a", "linear")], {"a": 1.0})
+    assert resolved["a"]["input"]["clip"] == 0.5
+
+
+def test_an_encoders_own_scheme_finds_its_layers_by_their_names_in_the_model():
+    encoder = QuantRNNEncoder(8, num_layers=2, hidden_size=4, output_size=4, scheme="tailored")
+    first = encoder.enc[0].birnn0.quantizers["l0"]["input"]
+    assert (first.bits, first.init) == (8, "max")
+    plain = QuantRNNEncoder(
+        8, use_projection=False, num_layers=2, hidden_size=6, output_size=6, scheme="tailored"
+    )
+    assert plain.enc[0].nbrnn.quantizers["l0"]["input"].bits == 8
+    decoder = QuantTransducerDecoder(
+        9, 4, scheme={"overrides": [{"pattern": "decoder.embed", "weight": SPEC}]}
+    )
+    assert decoder.embed.quantizers["weight"].bits == 4
+
+
+def test_optional_overrides_without_effect_are_told(caplog):
+    with caplog.at_level("INFO"):
+        build_transducer("tailored")
+    assert "overrides that match no layer of this model: encoder.enc.*.*rnn0" in caplog.text
+    assert "WARNING" not in caplog.text
+    model = torch.nn.ModuleDict({"out": QuantLinear(3, 2)})
+    override = {"pattern": "encoder.enc.*", "optional": True, "input": SPEC}
+    apply_scheme(model, {"linear": {"weight": SPEC}, "overrides": [override]})
+    assert "none of its overrides matches a layer of this model: encoder.enc.*" in caplog.text
+    assert "Its layers are named out" in caplog.text
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("linear: {weight: {quantizer: max, bits: 4}}\n")
+    assert Scheme.load("~/mine.yaml").to_dict()["linear"]["weight"] == SPEC
+
+
+@pytest.mark.parametrize("text", ["", "# only comments\n", "---\n", "{}\n"])
+def test_an_empty_file_is_no_scheme(tmp_path, text):
+    path = tmp_path / "empty.yaml"
+    path.write_text(text)
+    with pytest.raises(SchemeError, match=r"empty.yaml: it is empty"):
+        Scheme.load(path)
+
+
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(
         SchemeError, match=r"tailord.*scheme: fp32, int8, naive, tailored. Did you mean 'tailored'"
@@ -153,9 +246,9 @@ def test_missing_and_broken_files(tmp_path):
     with pytest.raises(SchemeError, match=r"(?s)broken\.yaml.*'lstm' stands twice.*line 3"):
         Scheme.load(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SchemeError, match=r"broken\.yaml: not a text file"):
+    with pytest.raises(SchemeError, match=r"broken\.yaml:1: byte 0xff is not UTF-8"):
         Scheme.load(path)
-    with pytest.raises(SchemeError, match="Is a directory"):
+    with pytest.raises(SchemeError, match="is a folder"):
         Scheme.load(tmp_path)
 
 

@@ -14,16 +14,27 @@ AN4 = Path(__file__).parents[1] / "egs/an4/ablation.yaml"
 TAILORED = Scheme.load("tailored").to_dict()
 
 
+def test_alternatives_are_changed_one_by_one_or_both() -> None:
+    below = TAILORED["lstm"]["input"]
+    result = changed(TAILORED, {"lstm": {"input": {"unbounded": {"init": "max"}}}})
+    assert result["lstm"]["input"]["bounded"] == below["bounded"]
+    assert result["lstm"]["input"]["unbounded"] == {**below["unbounded"], "init": "max"}
+    result = changed(TAILORED, {"lstm": {"input": {"bits": 6}}})
+    assert [entry["bits"] for entry in result["lstm"]["input"].values()] == [6, 6]
+    result = with_bits(TAILORED, activations=8)
+    assert [entry["bits"] for entry in result["linear"]["input"].values()] == [8, 8]
+
+
 def test_a_specification_with_a_quantizer_replaces_and_one_without_changes() -> None:
     result = changed(
         TAILORED,
         {
-            "lstm": {"hidden": {"quantizer": "max", "bits": 4}, "input": {"init": "max"}},
+            "lstm": {"hidden": {"quantizer": "max", "bits": 4}, "weight_hh": {"bits": 3}},
             "linear": {"input": None},
         },
     )
     assert result["lstm"]["hidden"] == {"quantizer": "max", "bits": 4}
-    assert result["lstm"]["input"] == {**TAILORED["lstm"]["input"], "init": "max"}
+    assert result["lstm"]["weight_hh"] == {**TAILORED["lstm"]["weight_hh"], "bits": 3}
     assert result["linear"]["input"] is None
     assert result["lstm"]["weight_ih"] == TAILORED["lstm"]["weight_ih"]
     assert Scheme.load("tailored").to_dict() == TAILORED

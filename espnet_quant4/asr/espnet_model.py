@@ -113,6 +113,7 @@ class QuantESPnetASRModel(ESPnetASRModel):
                 f"model_conf: joint_network_conf is given, but the decoder is "
                 f"{type(decoder).__name__}; a joint network belongs to decoder: quant_transducer."
             )
+        self._say_what_layers_read()
         if scheme is not None:
             apply_scheme(self, scheme)
         use_int4(self, inference)
@@ -144,6 +145,20 @@ class QuantESPnetASRModel(ESPnetASRModel):
             transducer_loss, self.blank_id, self.vocab_size, encoder_size, decoder.dunits
         )
         return joint_network
+
+    def _say_what_layers_read(self) -> None:
+        """Tell layers at the seams between this model's parts what their input is."""
+        bound = None
+        if self.postencoder is None:
+            bound = getattr(self.encoder, "output_bound", None)
+        if self.ctc is not None:
+            # ESPnet's CTC applies its dropout whenever it computes a loss, in evaluation too.
+            kept = 1.0 - self.ctc.dropout_rate
+            self.ctc.ctc_lo.reads(bound=bound / kept if bound is not None and kept > 0 else None)
+        if self.use_transducer_decoder:
+            self.joint_network.lin_enc.reads(bound=bound)
+            # An LSTM's or GRU's states.
+            self.joint_network.lin_dec.reads(bound=1.0, dropout=self.decoder.dropout_dec[-1])
 
     def encode(
         self, speech: torch.Tensor, speech_lengths: torch.Tensor

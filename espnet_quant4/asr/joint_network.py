@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from espnet2.asr_transducer.joint_network import JointNetwork
 
-from espnet_quant4.nn import QuantLinear
+from espnet_quant4.nn import QuantLinear, bound_of_activation
 
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "add": torch.add,
@@ -64,3 +64,5 @@ def quantize_joint_network(joint_network: torch.nn.Module) -> None:
     """Put quantized layers, with the same parameters, in the place of a joint network's float ones."""
     for name in ("lin_enc", "lin_dec", "lin_out"):
         setattr(joint_network, name, QuantLinear.from_float(getattr(joint_network, name)))
+    activation = getattr(joint_network, "joint_activation", None)
+    joint_network.lin_out.reads(bound=bound_of_activation(activation))

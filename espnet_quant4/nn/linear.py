@@ -59,5 +59,6 @@ class QuantLinear(QuantizedModule, torch.nn.Linear):
         if result is not NotImplemented:
             return result
         weight = quantize_weight(get_quantizer(self.quantizers, "weight"), self.weight)
-        x = quantize_activation(get_quantizer(self.quantizers, "input"), input)
+        quantizer = get_quantizer(self.quantizers, "input")
+        x = quantize_activation(quantizer, input, dropout=self.dropout_of_input)
         return torch.nn.functional.linear(x, weight, self.bias)

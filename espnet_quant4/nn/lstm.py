@@ -30,6 +30,7 @@ from espnet_quant4.nn.quantized_module import (
 )
 from espnet_quant4.quantizers import Quantizer
 from espnet_quant4.quantizers.base import widened
+from espnet_quant4.scheme import BOUND_OF_STATES
 
 States = tuple[torch.Tensor, torch.Tensor]
 
@@ -72,6 +73,16 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
 
     def quant_sites(self) -> list[tuple[str, str]]:
         return [(f"l{layer}", "lstm") for layer in range(self.num_layers)]
+
+    def bound_of_input(self, suffix: str) -> float | None:
+        # Deeper layers read hidden states.
+        return self.input_bound if suffix == "l0" else BOUND_OF_STATES
+
+    def _dropout_before(self, layer: int) -> float:
+        """Return the probability of the dropout that is active in front of a layer."""
+        if layer == 0:
+            return self.dropout_of_input
+        return self.dropout if self.training else 0.0
 
     def _directions(self, layer: int) -> list[str]:
         return direction_names(layer, self.bidirectional)
@@ -240,7 +251,8 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
         valid = None
         if lengths is not None:
             valid = torch.arange(frames, device=x.device).unsqueeze(1) < lengths
-        x = quantize_activation(self.quantizer(f"l{layer}", "input"), x, valid)
+        dropout = self._dropout_before(layer)
+        x = quantize_activation(self.quantizer(f"l{layer}", "input"), x, valid, dropout)
 
         names = self._directions(layer)
         quantizers = self._hidden_quantizers(layer)
@@ -342,12 +354,12 @@ class QuantLSTM(QuantizedModule, torch.nn.LSTM):
 
     def _readers(self, layer: int) -> list[Quantizer | None]:
         """Return what quantized the input of a layer: itself, or each direction below."""
+        # Dropout scales what is on the grid, and so takes it off.
+        if self._dropout_before(layer) > 0:
+            return []
         reader = self.quantizer(f"l{layer}", "input")
         if layer == 0 or reader is not None:
             return [reader]
-        # Dropout takes what is between layers off the grid.
-        if self.training and self.dropout > 0:
-            return []
         below = self._hidden_quantizers(layer - 1)
         # One that follows the data has moved on since it rounded what this layer reads.
         return [] if wants_hidden_states(below) else below

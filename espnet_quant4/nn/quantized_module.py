@@ -65,6 +65,40 @@ class QuantizedModule(torch.nn.Module):
         state.pop(CONVERTED, None)
         return state
 
+    #: Largest magnitude that the input can have by construction: 1 behind an LSTM or a tanh. None
+    #: where nothing bounds it. Who builds a model says so, by `reads`.
+    input_bound: float | None = None
+
+    # The dropout whose output this layer reads, if any.
+    _input_dropout: torch.nn.Dropout | None = None
+
+    def reads(self, bound: float | None = None, dropout: torch.nn.Dropout | None = None) -> None:
+        """Say what this layer's input is.
+
+        Args:
+            bound: of its magnitude by construction, without dropout; None where there is none.
+            dropout: the module whose output the input is. What it keeps it scales by
+                ``1 / (1 - p)``; quantizers undo that, so that the input is quantized as if before
+                dropout, on the same grid in training and evaluation.
+        """
+        self.input_bound = bound
+        # Not as a submodule, which would stand twice in the model.
+        self.__dict__["_input_dropout"] = dropout
+
+    @property
+    def dropout_of_input(self) -> float:
+        """Probability of the dropout that is active in front of this layer; 0 where none is."""
+        dropout = self._input_dropout
+        return dropout.p if dropout is not None and dropout.training else 0.0
+
+    def bound_of_input(self, suffix: str) -> float | None:
+        """Return the bound of the input of a site; None where nothing bounds it.
+
+        Args:
+            suffix: one that ``quant_sites`` returns.
+        """
+        return self.input_bound
+
     def quant_sites(self) -> list[tuple[str, str]]:
         """Return ``(suffix of the site's name, kind)`` of each place that takes quantizers."""
         raise NotImplementedError
@@ -187,10 +221,28 @@ def prepare_activation(
 
 
 def quantize_activation(
-    quantizer: Quantizer | None, x: torch.Tensor, valid: torch.Tensor | None = None
+    quantizer: Quantizer | None,
+    x: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Fake-quantize an activation ``(..., F)``; see `prepare_activation` and `in_dtype_of`."""
+    """Fake-quantize an activation ``(..., F)``; see `prepare_activation` and `in_dtype_of`.
+
+    Args:
+        quantizer: of role ``activation``, or None for float.
+        x: ``(..., F)``.
+        valid: as of `prepare_activation`.
+        dropout: probability of the dropout that ``x`` has just passed. Its scale is undone, for the
+            clip and its statistics are of values without it: what was bounded by 1 goes up to
+            ``1 / (1 - dropout)`` here. Zero stays zero on every grid, so this equals quantization
+            before dropout.
+    """
     if quantizer is None:
         return x
+    if not 0.0 < dropout < 1.0:
+        prepare_activation(quantizer, x, valid)
+        return in_dtype_of(x, quantizer.quantize(x))
+    kept = 1.0 - dropout
+    x = x * kept
     prepare_activation(quantizer, x, valid)
-    return in_dtype_of(x, quantizer.quantize(x))
+    return in_dtype_of(x, quantizer.quantize(x) / kept)

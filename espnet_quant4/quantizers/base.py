@@ -45,6 +45,10 @@ class Quantizer(torch.nn.Module):
     #: Whether a weight's clip is computed anew from the weight at every use, in training and
     #: evaluation alike, so that it never lags behind an optimizer step.
     follows_weight = False
+    #: Whether calibration accepts that the clip cuts off more than a few values.
+    allow_clipping = True
+    #: The option that takes a tensor's bound where a scheme leaves it out; None: no bound is of use.
+    bound_option: str | None = None
     #: Which gradient goes back. A family whose rounding or gradient is of another kind leaves this
     #: alone and overrides `fake_quantize`; a layer that reads it then trains by the reference loop.
     gradient_rule = GradientRule.NONE
@@ -69,6 +73,8 @@ class Quantizer(torch.nn.Module):
         self.init = init
         self.init_percentile = init_percentile
         self.calibrating = False
+        #: Share of the values that calibration saw beyond the clip, 0 to 1; None before.
+        self.share_cut_off: float | None = None
         self._histogram: Histogram | None = None
         if self.learned:
             self.clip_value = torch.nn.Parameter(torch.ones(groups))
@@ -177,6 +183,14 @@ class Quantizer(torch.nn.Module):
             return False
         self.set_clip_from(histogram)
         return True
+
+    def share_beyond(self, histogram: Histogram) -> float:
+        """Return the share of magnitudes, 0 to 1, that the clip cuts off.
+
+        These are values over half a step beyond it: up to there, rounding would err as much.
+        """
+        reach = self.clip() * (1 + 0.5 / self.max_code)
+        return float(histogram.share_above(reach).max())
 
     # ---- quantization -----------------------------------------------------------------------
 

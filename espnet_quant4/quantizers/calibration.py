@@ -14,7 +14,14 @@ import torch.distributed
 from espnet_quant4.quantizers.base import Quantizer
 from espnet_quant4.quantizers.clip_search import Histogram
 
+#: Share of the values beyond the clip that is worth a warning, or with a constant clip an error.
+MUCH_CUT_OFF = 0.01
+
 _warned = False
+
+
+class ClippingError(ValueError):
+    """A constant clip cuts off much of what calibration sees; names the tensors and what to do."""
 
 
 @contextmanager
@@ -23,7 +30,8 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
 
     Inside, no quantizer of the model changes what passes through it. On exit each activation
     quantizer that saw data sets its clip by its ``init`` method; over several processes, to the
-    mean of theirs. An exception inside leaves all clips as they were.
+    mean of theirs. An exception inside leaves all clips as they were. What each clip cuts off is then
+    in the quantizer's ``share_cut_off``; a warning names those above 1 %.
 
     Args:
         module: the model; its training flag is left alone, so call ``eval()`` first to calibrate
@@ -31,6 +39,10 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
 
     Yields:
         The model's activation quantizers.
+
+    Raises:
+        ClippingError: on exit, where a constant clip cuts off more than 1 % of what was seen and
+            its scheme does not say ``allow_clipping: true``. All clips are as they were.
     """
     quantizers = [m for m in module.modules() if isinstance(m, Quantizer)]
     activations = [q for q in quantizers if q.role == "activation"]
@@ -39,6 +51,7 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
     finished = False
     try:
         yield activations
+        _check_constants(module, activations)
         finished = True
     finally:
         for quantizer in quantizers:
@@ -46,7 +59,11 @@ def calibrating(module: torch.nn.Module) -> Iterator[list[Quantizer]]:
             if not finished:
                 quantizer._histogram = None
     for quantizer in activations:
+        seen = quantizer._histogram
         synchronize_clip(quantizer, quantizer.finish_calibration())
+        if seen is not None and not seen.is_empty:
+            quantizer.share_cut_off = quantizer.share_beyond(seen)
+    _warn_of_clipping(module, activations)
     unset = [name for name, m in module.named_modules() if m in activations and not m.is_calibrated]
     if unset:
         logging.warning(
@@ -71,7 +88,63 @@ def calibrate_on(
     with torch.no_grad(), calibrating(model) as activations:
         for batch in batches:
             model(**batch)
-    return [(names[quantizer].replace(".quantizers", ""), quantizer) for quantizer in activations]
+    return [(_tensor_name(names[quantizer]), quantizer) for quantizer in activations]
+
+
+def _tensor_name(quantizer: str) -> str:
+    """Return the tensor's name: of ``rnn.quantizers.l0.input``, ``rnn.l0.input``."""
+    return quantizer.replace(".quantizers", "")
+
+
+def _named(
+    module: torch.nn.Module, quantizers: Iterable[Quantizer]
+) -> Iterator[tuple[str, Quantizer]]:
+    wanted = set(quantizers)
+    for name, found in module.named_modules():
+        if isinstance(found, Quantizer) and found in wanted:
+            yield _tensor_name(name) or type(found).__name__, found
+
+
+def _check_constants(module: torch.nn.Module, activations: Iterable[Quantizer]) -> None:
+    """Raise ClippingError where a constant clip cuts off much; all processes raise if one does."""
+    complaints = []
+    constants = [(n, q) for n, q in _named(module, activations) if not q.allow_clipping]
+    shares = torch.zeros(len(constants))
+    largest = torch.zeros(len(constants))
+    for position, (_, quantizer) in enumerate(constants):
+        if quantizer._histogram is not None:
+            shares[position] = quantizer.share_beyond(quantizer._histogram)
+            largest[position] = float(quantizer._histogram.maximum)
+    if constants and torch.distributed.is_available() and torch.distributed.is_initialized():
+        both = torch.cat([shares, largest]).to(constants[0][1].clip_value.device)
+        torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX)
+        shares, largest = both.cpu().chunk(2)
+    for (name, quantizer), share, most in zip(constants, shares, largest, strict=True):
+        if share > MUCH_CUT_OFF:
+            complaints.append(
+                f"{name}: {100 * share:.1f} % beyond {float(quantizer.clip()):g}, "
+                f"the largest {most:.3g}"
+            )
+    if complaints:
+        raise ClippingError(
+            f"a constant clip cuts off more than {100 * MUCH_CUT_OFF:g} % of what it is for: "
+            f"{'; '.join(complaints)}. In the scheme give what nothing bounds a clip from data, such "
+            "as input: {bounded: {quantizer: fix, bits: 4}, unbounded: {quantizer: pact+, bits: 4, "
+            "init: mse}}, or say that this is wanted by allow_clipping: true beside the clip."
+        )
+
+
+def _warn_of_clipping(module: torch.nn.Module, activations: Iterable[Quantizer]) -> None:
+    much = [
+        f"{name}: {100 * q.share_cut_off:.1f} % beyond {float(q.clip()):.3g}"
+        for name, q in _named(module, activations)
+        if q.share_cut_off is not None and q.share_cut_off > MUCH_CUT_OFF
+    ]
+    if much:
+        logging.warning(
+            f"calibration: clips that cut off more than {100 * MUCH_CUT_OFF:g} % of what was seen: "
+            f"{'; '.join(much)}"
+        )
 
 
 def calibrate_from(quantizer: Quantizer, x: torch.Tensor) -> None:

@@ -59,6 +59,14 @@ class _Bins:
             return self.percentile(percentile)
         return self.least_squared_error(max_code)
 
+    def share_above(self, clip: torch.Tensor) -> torch.Tensor:
+        """Return the share of the values beyond clips ``(groups,)``, to the width of a bin."""
+        clip = clip.detach().to(self.maximum)
+        unit = torch.where(self.maximum > 0, self.maximum, 1.0)
+        beyond = (self.counts * (self.centers() > (clip / unit).unsqueeze(1))).sum(dim=1)
+        share = beyond / self.counts.sum(dim=1).clamp_min(1.0)
+        return share.masked_fill(self.maximum <= clip, 0.0)
+
     def percentile(self, percentile: float) -> torch.Tensor:
         """Return the magnitude below which that percentage of the values lies, ``(groups,)``."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
-from espnet_quant4.quantizers.base import Quantizer, check_number, widened
+from espnet_quant4.quantizers.base import Quantizer, check, check_number, widened
 from espnet_quant4.quantizers.clip_search import LinearHistogram, percentile_of
 from espnet_quant4.quantizers.registry import register
 
@@ -26,14 +26,27 @@ class FixedQuantizer(StatisticQuantizer):
     """A constant clip, for what is bounded by construction, such as hidden states (``|h| < 1``).
 
     Args:
-        clip: the constant, above 0.
+        clip: the constant, above 0. Where a scheme leaves it out, the bound of the tensor takes its
+            place, if it has one.
+        allow_clipping: whether calibration may find more than 1 % of the values beyond the constant,
+            which is an error otherwise.
     """
 
     follows_weight = False
+    bound_option = "clip"
 
-    def __init__(self, bits: int, groups: int = 1, role: str = "weight", clip: float = 1.0):
+    def __init__(
+        self,
+        bits: int,
+        groups: int = 1,
+        role: str = "weight",
+        clip: float = 1.0,
+        allow_clipping: bool = False,
+    ):
         super().__init__(bits, groups, role)
         check_number("clip", clip)
+        check(isinstance(allow_clipping, bool), "allow_clipping", allow_clipping, "true, false")
+        self.allow_clipping = allow_clipping
         self.constant = float(clip)
         with torch.no_grad():
             self.clip_value.fill_(self.constant)

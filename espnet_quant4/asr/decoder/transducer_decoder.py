@@ -68,8 +68,11 @@ class QuantTransducerDecoder(TransducerDecoder):
         self.decoder = torch.nn.ModuleList(
             [QuantLSTM(size, hidden_size, 1, batch_first=True) for size in sizes]
         )
+        dropouts = [self.dropout_embed, *self.dropout_dec]
+        for layer, (lstm, dropout) in enumerate(zip(self.decoder, dropouts, strict=False)):
+            lstm.reads(bound=1.0 if layer > 0 else None, dropout=dropout)
         if scheme is not None:
-            apply_scheme(self, scheme)
+            apply_scheme(self, scheme, "decoder")
 
     def init_state(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states of zeros, each ``(layers, B, D_dec)``, in the dtype of the parameters.

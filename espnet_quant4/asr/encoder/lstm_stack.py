@@ -44,6 +44,9 @@ class ProjectedLSTMStack(torch.nn.Module):
         bidirectional: whether layers have a backward direction.
     """
 
+    #: Behind the last projection there is no tanh.
+    output_bound: float | None = None
+
     def __init__(
         self,
         input_size: int,
@@ -67,8 +70,12 @@ class ProjectedLSTMStack(torch.nn.Module):
                 batch_first=True,
                 bidirectional=bidirectional,
             )
+            if layer > 0:
+                lstm.reads(bound=1.0)  # a tanh
+            projection = QuantLinear(directions * hidden_size, output_size)
+            projection.reads(bound=1.0)
             setattr(self, self._lstm_name(layer), lstm)
-            setattr(self, f"bt{layer}", QuantLinear(directions * hidden_size, output_size))
+            setattr(self, f"bt{layer}", projection)
 
     def _lstm_name(self, layer: int) -> str:
         return f"{'birnn' if self.bidirectional else 'rnn'}{layer}"
@@ -110,6 +117,9 @@ class PlainLSTMStack(torch.nn.Module):
         bidirectional: whether layers have a backward direction.
     """
 
+    #: A tanh comes last.
+    output_bound: float | None = 1.0
+
     def __init__(
         self,
         input_size: int,
@@ -130,6 +140,7 @@ class PlainLSTMStack(torch.nn.Module):
             bidirectional=bidirectional,
         )
         self.l_last = QuantLinear((2 if bidirectional else 1) * hidden_size, output_size)
+        self.l_last.reads(bound=1.0)
 
     def forward(
         self, xs_pad: torch.Tensor, ilens: torch.Tensor, prev_state: State | None = None

@@ -83,10 +83,16 @@ class QuantVGGRNNEncoder(AbsEncoder):
             )
         self.enc = torch.nn.ModuleList([vgg, stack])
         if scheme is not None:
-            apply_scheme(self, scheme)
+            apply_scheme(self, scheme, "encoder")
 
     def output_size(self) -> int:
         return self._output_size
+
+    @property
+    def output_bound(self) -> float | None:
+        """Largest magnitude of the output by construction; None where nothing bounds it."""
+        bound: float | None = self.enc[-1].output_bound
+        return bound
 
     @property
     def frames_per_output(self) -> int:

@@ -61,6 +61,8 @@ class QuantSequentialRNNLM(SequentialRNNLM):
         self.decoder = QuantLinear(self.nhid, vocab_size)
         if tie_weights:
             self.decoder.weight = self.encoder.weight
+        self.rnn.reads(dropout=self.drop)
+        self.decoder.reads(bound=1.0, dropout=self.drop)
         if scheme is not None:
             apply_scheme(self, scheme)
         use_int4(self, inference)

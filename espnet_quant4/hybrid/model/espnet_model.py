@@ -18,7 +18,7 @@ from espnet_quant4.hybrid.model.criterion import HybridCriterion
 from espnet_quant4.hybrid.model.frame_targets import frame_targets
 from espnet_quant4.int4 import use_int4
 from espnet_quant4.int4.features import features_in_pieces, is_long_recording
-from espnet_quant4.nn import QuantLinear
+from espnet_quant4.nn import QuantLinear, bound_of_activation
 from espnet_quant4.quantizers.base import widened
 from espnet_quant4.scheme import apply_scheme
 
@@ -122,12 +122,15 @@ class ESPnetHybridModel(AbsESPnetModel):
         self.preencoder = preencoder
         self.encoder = encoder
         size = encoder.output_size()
+        bound = getattr(encoder, "output_bound", None)
         self.bottleneck: QuantLinear | None = None
         if bottleneck_size is not None:
             self.bottleneck = QuantLinear(size, bottleneck_size)
+            self.bottleneck.reads(bound=bound)
             self.activation = ACTIVATIONS[bottleneck_activation]()
-            size = bottleneck_size
+            size, bound = bottleneck_size, bound_of_activation(self.activation)
         self.output = QuantLinear(size, frames_per_step * num_pdfs)
+        self.output.reads(bound=bound)
         if scheme is not None:
             apply_scheme(self, scheme)
         use_int4(self, inference)
