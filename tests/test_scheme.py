@@ -102,7 +102,7 @@ SPEC = {"quantizer": "max", "bits": 4}
         ),
         (
             {"lstm": {"hidden": {"quantizer": "fix", "bits": 4, "clip": "1e1"}}},
-            ["number 10.0 with"],
+            ["number 10 without"],
         ),
         ({"lstm": None}, ["lstm: nothing stands below it", "weight_ih: {quantizer"]),
         ({"linear": {}}, ["linear: nothing stands below it"]),
