@@ -171,11 +171,14 @@ def calibrate(args: Any) -> torch.nn.Module:
     model.eval()
     first = islice((batch for _, batch in iterator), args.batches)
     activations = calibrate_on(model, tqdm(first, total=args.batches, desc="calibrate"))
-    print(f"{'clip':>10}  bits  quantizer    tensor")
+    print(f"{'clip':>10}  bits  cut off  quantizer    tensor")
     for name, quantizer in activations:
         clip = quantizer.clip()[0].item()
         kind = type(quantizer).__name__.removesuffix("Quantizer")
-        print(f"{clip:10.4f}  {quantizer.bits:4}  {kind:<12} {name}")
+        cut_off = (
+            "" if quantizer.share_cut_off is None else f"{100 * quantizer.share_cut_off:.2f} %"
+        )
+        print(f"{clip:10.4f}  {quantizer.bits:4}  {cut_off:>7}  {kind:<12} {name}")
     return model
 
 

@@ -22,8 +22,8 @@ from espnet_quant4.quantizers.calibration import calibrating
 # Families that set their clip from data, and those that have it.
 HIDDEN = [
     None,
-    {"quantizer": "fix", "bits": 4, "clip": 1.0},
-    {"quantizer": "fix", "bits": 4, "clip": 0.15},
+    {"quantizer": "fix", "bits": 4, "clip": 1.0, "allow_clipping": True},
+    {"quantizer": "fix", "bits": 4, "clip": 0.15, "allow_clipping": True},
     {"quantizer": "max", "bits": 4},
     {"quantizer": "percentile", "bits": 3, "percentile": 80.0},
     {"quantizer": "mse", "bits": 2},
@@ -32,7 +32,7 @@ HIDDEN = [
     {"quantizer": "pact", "bits": 4, "init": "percentile", "init_percentile": 80.0},
     {"quantizer": "pact+", "bits": 4, "init": "percentile", "init_percentile": 80.0},
     {"quantizer": "lsq", "bits": 4},
-    {"quantizer": "fix", "bits": 8, "clip": 1.0},
+    {"quantizer": "fix", "bits": 8, "clip": 1.0, "allow_clipping": True},
 ]
 INPUT = [None, {"quantizer": "pact+", "bits": 4}, {"quantizer": "lsq", "bits": 8},
          {"quantizer": "max", "bits": 4}]  # fmt: skip
@@ -236,7 +236,7 @@ def test_double_precision_is_not_fused():
 
 
 def test_autocast_takes_the_loop(monkeypatch):
-    fix = {"quantizer": "fix", "bits": 4, "clip": 1.0}
+    fix = {"quantizer": "fix", "bits": 4, "clip": 1.0, "allow_clipping": True}
     x = torch.randn(9, 3, 4)
     lstm = build({"input_size": 4, "hidden_size": 6}, fix)
     assert not takes_loop(lstm, x, monkeypatch)[0]
@@ -262,7 +262,9 @@ def test_without_the_library_the_loop_serves(tmp_path):
     assert done.stdout.strip() == "True", done.stderr
 
 
-@pytest.mark.parametrize("hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0}])
+@pytest.mark.parametrize(
+    "hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0, "allow_clipping": True}]
+)
 def test_packed_input_equals_lengths(hidden):
     lstm = build(
         {"input_size": 4, "hidden_size": 9, "bidirectional": True, "num_layers": 2}, hidden
@@ -320,7 +322,7 @@ def test_small_values_keep_their_relative_precision():
 
 
 def test_backward_twice_with_a_kept_graph():
-    fix = {"quantizer": "fix", "bits": 4, "clip": 0.1}
+    fix = {"quantizer": "fix", "bits": 4, "clip": 0.1, "allow_clipping": True}
     lstm = build({"input_size": 4, "hidden_size": 6, "num_layers": 2}, fix)
     loss = lstm(torch.randn(9, 2, 4))[0].square().sum()
     parameters = list(lstm.parameters())
@@ -336,7 +338,9 @@ def test_second_derivative_is_refused():
         gradient.square().sum().backward()
 
 
-@pytest.mark.parametrize("hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0}])
+@pytest.mark.parametrize(
+    "hidden", [None, {"quantizer": "fix", "bits": 4, "clip": 1.0, "allow_clipping": True}]
+)
 def test_wrong_input_fails_as_in_torch(hidden):
     lstm, plain = build({"input_size": 4, "hidden_size": 6}, hidden), torch.nn.LSTM(4, 6)
     states = (torch.zeros(1, 2, 6), torch.zeros(1, 2, 5))
@@ -383,7 +387,11 @@ def test_memory_is_at_most_that_of_torch(shape):
     options = {"input_size": inputs, "hidden_size": size, "num_layers": layers}
     x = torch.randn(frames, batch, inputs, requires_grad=True)
     expected = kept_bytes(plain, x)
-    scheme = ({"quantizer": "fix", "bits": 4, "clip": 1.0}, INPUT[1], WEIGHT[1])
+    scheme = (
+        {"quantizer": "fix", "bits": 4, "clip": 1.0, "allow_clipping": True},
+        INPUT[1],
+        WEIGHT[1],
+    )
     for quantizers in ((None, None, None), scheme):
         lstm = build({**options, "bidirectional": True}, *quantizers)
         with calibrating(lstm):

@@ -10,7 +10,7 @@ from espnet_quant4.nn import QuantEmbedding, QuantLinear, QuantLSTM
 from espnet_quant4.quantizers.calibration import calibrating
 from espnet_quant4.quantizers.registry import names
 
-EXTRA = {"fix": {"clip": 1.0}, "percentile": {"percentile": 99.0}}
+EXTRA = {"fix": {"clip": 1.0, "allow_clipping": True}, "percentile": {"percentile": 99.0}}
 DTYPES = [torch.float64, torch.float16, torch.bfloat16]
 
 
