@@ -240,3 +240,41 @@ def test_two_processes_agree(tmp_path):
     torch.multiprocessing.spawn(two_processes, args=(str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"clips.{rank}") for rank in (0, 1))
     assert first == second == ([2.0, 5.0, 6.0, 1.0, 0.25], [True, True, True, False, True])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 8), st.floats(0.2, 3.0))
+def test_the_share_cut_off_is_counted(seed, bits, clip):
+    x = torch.randn(3000, generator=torch.Generator().manual_seed(seed))
+    histogram = Histogram(1)
+    for piece in x.abs().reshape(1, -1).split(1000, dim=1):
+        histogram.add(piece)
+    quantizer = build({"quantizer": "fix", "bits": bits, "clip": clip}, "activation")
+    reach = clip * (1 + 0.5 / quantizer.max_code)
+    expected = (x.abs() > reach).double().mean().item()
+    assert quantizer.share_beyond(histogram) == pytest.approx(expected, abs=0.002)
+
+
+def test_clips_that_cut_off_much_are_named(caplog):
+    model = torch.nn.ModuleDict({"learned": build(
+        {"quantizer": "pact", "bits": 4, "init": "percentile", "init_percentile": 90.0}, "activation"
+    )})  # fmt: skip
+    with calibrating(model):
+        model["learned"](torch.linspace(0, 1, 1000))
+    assert model["learned"].share_cut_off == pytest.approx(0.036, abs=0.002)
+    assert "cut off more than 1 % of what was seen: learned: 3.6 % beyond 0.9" in caplog.text
+
+
+def test_a_constant_that_cuts_off_much_stops_calibration_and_changes_nothing():
+    constant = build({"quantizer": "fix", "bits": 4, "clip": 1.0}, "activation")
+    learned = build({"quantizer": "pact", "bits": 4}, "activation")
+    model = torch.nn.ModuleDict({"out": constant, "rnn": learned})
+    message = r"out: 50\.0 % beyond 1, the largest 2\.14.*unbounded:.*allow_clipping: true"
+    with pytest.raises(calibration.ClippingError, match=message), calibrating(model):
+        for quantizer in model.values():
+            quantizer(torch.linspace(0, 15 / 7, 1000))
+    assert not learned.is_calibrated and not learned.calibrating
+    with calibrating(model):
+        for quantizer in model.values():
+            quantizer(torch.linspace(0, 1.05, 1000))
+    assert constant.share_cut_off == 0.0 and learned.is_calibrated
