@@ -293,3 +293,18 @@ def test_every_quantizer_fits_every_tensor(name, bits):
         "embedding": {"weight": specification},
     }
     assert Scheme.load(scheme).resolve(SITES)["decoder.embed"]["weight"] == specification
+
+
+def test_tailored_gives_outputs_8_bits_and_prediction_networks_4():
+    sites = [("encoder", "embedding"), ("rnn.l0", "lstm"), ("decoder", "linear")]
+    lm = Scheme.load("tailored").resolve(sites)
+    assert lm["decoder"]["weight"]["bits"] == lm["decoder"]["input"]["bits"] == 8
+    assert lm["decoder"]["weight"]["granularity"] == "row"
+    sites = [("decoder.embed", "embedding"), ("decoder.decoder.0.l0", "lstm")]
+    sites += [("joint_network.lin_out", "linear"), ("embed", "embedding"), ("decoder.0.l0", "lstm")]
+    transducer = Scheme.load("tailored").resolve(sites)
+    assert transducer["joint_network.lin_out"]["weight"]["bits"] == 8
+    for name in ("decoder.embed", "embed"):
+        assert transducer[name]["weight"]["bits"] == 4
+    for name in ("decoder.decoder.0.l0", "decoder.0.l0"):
+        assert {transducer[name][t]["bits"] for t in ("weight_ih", "weight_hh")} == {4}

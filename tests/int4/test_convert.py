@@ -407,3 +407,10 @@ def test_model_evaluates_on_codes_without_being_told(model, monkeypatch):
         expected, _ = model.encode(batch["speech"], batch["speech_lengths"])
         assert not calls
     close_but_for_ties(found, expected)
+
+
+def test_layers_without_a_quantized_form_are_listed():
+    model = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3), "layers": small(QuantLinear)})
+    (part,) = parts_in_float(convert(model))
+    assert (part.name, part.kind, part.parameters) == ("conv", "Conv2d", 20)
+    assert part.reason == "has no quantized form"

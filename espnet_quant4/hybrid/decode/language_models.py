@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from espnet_quant4.hybrid.kaldi import kaldifst
 from espnet_quant4.hybrid.openfst import read_kaldifst
 from espnet_quant4.text_files import read_symbols
 
-KINDS = ".arpa, .arpa.gz, .fst (with its words.txt), .pth (with --lm_train_config)"
+KINDS = ".arpa, .arpa.gz, .fst (with its words.txt), .pth (with --lm_train_config), .int4"
 
 
 class SentenceCost(Protocol):
@@ -44,6 +45,8 @@ def load_language_model(
         return GrammarCost(path, words or path.with_name("words.txt"))
     if path.suffix == ".pth":
         return EspnetCost(train_config or path.with_name("config.yaml"), path)
+    if path.suffix == ".int4":
+        return EspnetCost(None, path)
     raise LanguageModelError(f"{path}: no language model by its ending; valid: {KINDS}")
 
 
@@ -94,19 +97,25 @@ class EspnetCost:
     """A language model of ESPnet's ``LMTask``, quantized or not.
 
     Args:
-        train_config: its ``config.yaml``, which names its tokens.
-        model_file: its parameters.
+        train_config: its ``config.yaml``, which names its tokens; None: they are in an INT4 file.
+        model_file: its parameters, or the INT4 file.
     """
 
-    def __init__(self, train_config: Path, model_file: Path) -> None:
+    def __init__(self, train_config: Path | None, model_file: Path) -> None:
         import torch
         from espnet2.tasks.lm import LMTask
         from espnet2.text.build_tokenizer import build_tokenizer
         from espnet2.text.token_id_converter import TokenIDConverter
 
+        from espnet_quant4.int4.lm_file import load
         from espnet_quant4.trained_model import load_trained_model
 
-        model, args = load_trained_model(LMTask, train_config, model_file)
+        # The tokenizer reads its SentencePiece model when it first needs it.
+        self._files = tempfile.TemporaryDirectory(prefix="espnet_quant4_")
+        if train_config is None:
+            model, args = load(model_file, Path(self._files.name))
+        else:
+            model, args = load_trained_model(LMTask, train_config, model_file)
         self._model = model.eval()
         self._torch = torch
         self._tokenizer: Any = build_tokenizer(

@@ -1,22 +1,23 @@
 """Sentence costs of an ESPnet language model, held against its own probabilities."""
 
+import argparse
 import math
 
 import pytest
 import torch
 import yaml
+from espnet2.tasks.lm import LMTask
 
 from espnet_quant4.hybrid.decode.language_models import load_language_model
 from espnet_quant4.hybrid.graph.arpa import LanguageModelError
 from espnet_quant4.hybrid.openfst import FstFormatError
+from espnet_quant4.int4.lm_file import save
 
 TOKENS = ["<blank>", "<unk>", "a", "ab", "b", "<sos/eos>"]
 
 
 @pytest.fixture
 def espnet_model(tmp_path):
-    from espnet2.tasks.lm import LMTask
-
     torch.manual_seed(0)
     config = LMTask.get_default_config()
     config.update(
@@ -26,8 +27,6 @@ def espnet_model(tmp_path):
         lm_conf={"unit": 8, "nlayers": 1, "dropout_rate": 0.0},
     )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    import argparse
-
     model = LMTask.build_model(argparse.Namespace(**config))
     torch.save(model.state_dict(), tmp_path / "lm.pth")
     return model.eval(), tmp_path / "lm.pth"
@@ -45,6 +44,37 @@ def test_the_cost_of_a_sentence_includes_its_end(espnet_model, sentence):
     wanted = -sum(float(log_probs[i, token]) for i, token in enumerate([*ids, end]))
     assert load_language_model(path)(words) == pytest.approx(wanted, rel=1e-5)
     assert 0 < wanted < math.inf
+
+
+def test_an_int4_file_costs_what_its_model_does(tmp_path):
+    config = LMTask.get_default_config()
+    weight = {"quantizer": "max", "bits": 8}
+    activation = {"quantizer": "fix", "bits": 8, "clip": 1.0}
+    lstm = {"weight_ih": weight, "weight_hh": weight, "input": activation, "hidden": activation}
+    scheme = {"lstm": lstm, "linear": {"weight": weight, "input": activation}}
+    config.update(
+        token_list=TOKENS,
+        token_type="word",
+        lm="quant_seq_rnn",
+        lm_conf={"unit": 8, "nlayers": 1, "scheme": {**scheme, "embedding": {"weight": weight}}},
+    )
+    model = LMTask.build_model(argparse.Namespace(**config))
+    save(model, config, tmp_path / "lm.int4")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(model.state_dict(), tmp_path / "lm.pth")
+    costs = [load_language_model(tmp_path / f"lm.{kind}") for kind in ("int4", "pth")]
+    for words in (["a", "b"], ["ab"], []):
+        found, expected = (cost(words) for cost in costs)
+        assert found == pytest.approx(expected, rel=1e-4) and 0 < found < math.inf
+
+
+def test_a_checkpoint_of_something_else_is_refused(espnet_model):
+    _, path = espnet_model
+    torch.save({"foo": torch.ones(1)}, path)
+    with pytest.raises(
+        ValueError, match="lm.pth: not the parameters of the model of .*config.yaml"
+    ):
+        load_language_model(path)
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
