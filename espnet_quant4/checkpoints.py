@@ -143,7 +143,7 @@ def compare(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> Compar
         untied=[
             f"{first} and {second}"
             for first, second in tied_names(model)
-            if first in given and second in given and not torch.equal(given[first], given[second])
+            if first in given and second in given and not _same(given[first], given[second])
         ],
     )
 
@@ -250,6 +250,10 @@ def _without_quantizers(state: Mapping[str, torch.Tensor]) -> State:
         for name, value in state.items()
         if not is_quantizer_key(name) and not name.startswith(TRAINING_ONLY)
     }
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())  # NaN is refused by its own name
 
 
 def _size(tensor: torch.Tensor) -> str:

@@ -155,6 +155,11 @@ def test_tied_tables_have_to_be_equal(tmp_path):
     state = Tied().state_dict()
     torch.save(state, tmp_path / "a.pth")
     load_checkpoint(Tied(), tmp_path / "a.pth")
+    spoiled = torch.full((5, 4), torch.nan)
+    names = {"decoder.weight": spoiled, "encoder.weight": spoiled.clone()}
+    torch.save({**state, **names}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="2 tensors hold NaN"):
+        load_checkpoint(Tied(), tmp_path / "a.pth")
     torch.save({**state, "decoder.weight": torch.zeros(5, 4)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="one tensor in the model and two in the file"):
         load_checkpoint(Tied(), tmp_path / "a.pth")
