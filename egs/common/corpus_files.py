@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from espnet_quant4.text_files import TextFileError, read_lines
+
 
 class Row(NamedTuple):
     """An utterance in the tables of a data folder.
@@ -46,3 +48,15 @@ def write_data_folder(folder: Path, rows: Mapping[str, Row]) -> None:
     }
     for table, lines in tables.items():
         (folder / table).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a corpus's text file.
+
+    Raises:
+        SystemExit: for a file that is not text in UTF-8, with its line.
+    """
+    try:
+        return read_lines(path)
+    except TextFileError as error:
+        raise SystemExit(str(error)) from error

@@ -19,18 +19,19 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
+from espnet_quant4.text_files import TextFileError, read_pairs
+
 Table = dict[str, str]
 
 
 def read_table(path: Path) -> Table:
     """Read ``key value...`` lines."""
-    table = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        key, _, value = line.partition(" ")
-        if not key or key in table:
-            raise SystemExit(f"{path}:{number}: empty or repeated key {key!r}")
-        table[key] = value.strip()
-    return table
+    try:
+        return {key: value for _, key, value in read_pairs(path)}
+    except TextFileError as error:
+        raise SystemExit(str(error)) from error
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}; run the stage before this one") from error
 
 
 def write_folder(folder: Path, tables: dict[str, Table]) -> None:

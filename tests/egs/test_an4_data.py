@@ -108,3 +108,11 @@ def test_dev_speakers_are_of_both_sexes():
     # The first letter of a speaker's name is the sex.
     sexes = [speaker[0] for speaker in an4.DEV_SPEAKERS]
     assert sexes.count("f") >= 2 and sexes.count("m") >= 2
+
+
+def test_a_table_of_other_columns_is_named_with_its_line(tmp_path):
+    module = load("an4/asr1/local/data.py")
+    (tmp_path / "downloads/audio").mkdir(parents=True)
+    (tmp_path / "train.tsv").write_text("utt\tspeaker\ttext\na\tb\n")
+    with pytest.raises(SystemExit, match=r"train\.tsv:2: 2 columns; valid are three"):
+        module.read_folder_of_tables(tmp_path, tmp_path / "downloads")

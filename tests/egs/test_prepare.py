@@ -128,3 +128,23 @@ def test_tables_of_different_utterances_are_an_error(tmp_path, call):
     (source / "text").write_text("amy-2 hello\n")
     with pytest.raises(SystemExit, match=r"\['amy-1', 'amy-2'\].*not in both wav.scp and text"):
         call("format", source, tmp_path / "out", "--fs", RATE)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xef\xbb\xbfa one\r\nb two\r\n", None),
+        (b"a one\na two\n", ":2: 'a' stands here and in line 1"),
+        (b"a one\nb \xe9t\xe9\n", ":2: byte 0xe9 is not UTF-8"),
+        (None, "run the stage before this one"),
+    ],
+)
+def test_tables_are_read_as_everywhere(tmp_path, content, said):
+    prepare, path = load("common/prepare.py"), tmp_path / "text"
+    if content is not None:
+        path.write_bytes(content)
+    if said is None:
+        assert prepare.read_table(path) == {"a": "one", "b": "two"}
+        return
+    with pytest.raises(SystemExit, match=f"{path}.*{said}"):
+        prepare.read_table(path)

@@ -27,7 +27,7 @@ from pathlib import Path
 # The scripts of recipes are no package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "common"))
 import corpus_files
-from corpus_files import Row, write_data_folder
+from corpus_files import Row, lines_of, write_data_folder
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
 DISTRIBUTION_MARK = "etc/an4_train.transcription"
@@ -55,8 +55,15 @@ def read_folder_of_tables(folder: Path, downloads: Path) -> dict[str, dict[str, 
     parts: dict[str, dict[str, Utterance]] = {}
     for part in ("train", "test"):
         parts[part] = {}
-        for line in (folder / f"{part}.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-            name, speaker, text = line.split("\t")
+        table = folder / f"{part}.tsv"
+        for number, line in enumerate(lines_of(table)[1:], 2):
+            columns = line.split("\t")
+            if len(columns) != 3:
+                raise SystemExit(
+                    f"{table}:{number}: {len(columns)} columns; valid are three, between tabs: utt, "
+                    "speaker, text"
+                )
+            name, speaker, text = columns
             path = audio / part / speaker / f"{name}.flac"
             parts[part][name] = Utterance(speaker, text, path)
     return parts
@@ -67,8 +74,7 @@ def read_distribution(folder: Path) -> dict[str, dict[str, Utterance]]:
     parts: dict[str, dict[str, Utterance]] = {}
     for part, sub_folder in (("train", "an4_clstk"), ("test", "an4test_clstk")):
         parts[part] = {}
-        transcripts = (folder / "etc" / f"an4_{part}.transcription").read_text(encoding="utf-8")
-        for line in transcripts.splitlines():
+        for line in lines_of(folder / "etc" / f"an4_{part}.transcription"):
             match = re.fullmatch(r"(.*)\(([^()]+)\)\s*", line)
             if match is None:
                 continue

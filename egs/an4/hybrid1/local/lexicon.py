@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from espnet_quant4.text_files import TextFileError, read_lines
+
 ASR_RECIPE = Path(__file__).resolve().parents[2] / "asr1"
 ALTERNATIVE = re.compile(r"(.+)\(\d+\)")
 # Words in the dictionary's own form; what stands in angle brackets there is silence.
@@ -33,6 +35,14 @@ def load_data_script() -> ModuleType:
     return module
 
 
+def text_lines(path: Path) -> list[str]:
+    """Return a text file's lines; SystemExit for what is not text in UTF-8."""
+    try:
+        return read_lines(path)
+    except TextFileError as error:
+        raise SystemExit(str(error)) from error
+
+
 def read_dictionary(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """Read a Sphinx dictionary as sorted ``(word, phones)``, each pronunciation once.
 
@@ -40,7 +50,7 @@ def read_dictionary(path: Path) -> list[tuple[str, tuple[str, ...]]]:
         SystemExit: for a word without phones.
     """
     entries = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_lines(path), 1):
         word, *phones = line.split() or [""]
         if not word or MARKUP.fullmatch(word):
             continue
