@@ -7,8 +7,10 @@ import torch
 from espnet_quant4.int4.int4_module import (
     Description,
     Int4Module,
+    check_place,
 )
 from espnet_quant4.kernels import native
+from espnet_quant4.kernels.tracing import graph_break, refuse_tracing
 from espnet_quant4.nn import QuantEmbedding
 from espnet_quant4.nn.quantized_module import get_quantizer
 from espnet_quant4.quantizers import Quantizer
@@ -22,6 +24,12 @@ class Int4Embedding(Int4Module):
         embedding_dim: columns.
         padding_idx: kept for those who ask; it changes nothing in inference.
     """
+
+    # What torch.nn.Embedding has beside; a quantized table has none of it.
+    max_norm: float | None = None
+    norm_type = 2.0
+    scale_grad_by_freq = False
+    sparse = False
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
         super().__init__()
@@ -51,12 +59,19 @@ class Int4Embedding(Int4Module):
         built.add_empty(descriptions)
         return built
 
+    def described(self) -> dict[str, tuple[int, int] | None]:
+        return {"weight": (self.num_embeddings, self.embedding_dim)}
+
+    @graph_break
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map token ids ``(...)`` to ``(..., embedding_dim)`` float32.
+        """Map token ids ``(...)`` to ``(..., embedding_dim)`` of `output_dtype`.
 
         Raises:
             IndexError: for an id that is not in the table.
+            RuntimeError: on another device, and where a tracer or transform would not see the kernels.
         """
+        refuse_tracing("Int4Embedding", input)
+        check_place(input, "Int4Embedding")
         if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < self.num_embeddings:
             raise IndexError(
                 f"Int4Embedding: ids {int(input.min())} to {int(input.max())}; valid are 0 to "
@@ -65,9 +80,10 @@ class Int4Embedding(Int4Module):
         if native.is_available():
             bits = self.descriptions["weight"]["bits"]
             scale = self.weight_scale.float()
-            return native.embedding(self.weight, self.embedding_dim, bits, scale, input.long())
+            found = native.embedding(self.weight, self.embedding_dim, bits, scale, input.long())
+            return found.to(self.output_dtype)
         table = self.codes("weight").float() * self.row_scale("weight").unsqueeze(1)
-        return torch.nn.functional.embedding(input.long(), table)
+        return torch.nn.functional.embedding(input.long(), table).to(self.output_dtype)
 
     def extra_repr(self) -> str:
         bits = {name: d["bits"] for name, d in self.descriptions.items()}

@@ -14,6 +14,7 @@ from espnet_quant4.int4.int4_module import (
 )
 from espnet_quant4.kernels import int4_reference, native
 from espnet_quant4.kernels.native import NativeLinear
+from espnet_quant4.kernels.tracing import graph_break
 from espnet_quant4.nn import QuantLinear
 from espnet_quant4.nn.quantized_module import get_quantizer
 from espnet_quant4.quantizers import Quantizer
@@ -45,7 +46,8 @@ class Int4Linear(Int4Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.register_buffer("bias", torch.empty(out_features, device="meta") if bias else None)
+        empty = torch.empty(out_features, dtype=torch.float32, device="meta")
+        self.register_buffer("bias", empty if bias else None)
 
     @staticmethod
     def needed(linear: QuantLinear) -> dict[str, Quantizer | None]:
@@ -74,6 +76,9 @@ class Int4Linear(Int4Module):
         built.add_empty(descriptions)
         return built
 
+    def described(self) -> dict[str, tuple[int, int] | None]:
+        return {"weight": (self.out_features, self.in_features), "input_clip": None}
+
     def make_kernels(self) -> Kernels:
         codes = self.codes("weight")
         scale = (self.row_scale("weight") * self.activation_scale("input")).contiguous()
@@ -83,11 +88,12 @@ class Int4Linear(Int4Module):
             packed = NativeLinear(codes, self.max_code("weight"), scale, bias)
         return Kernels(packed, codes, scale, bias, self.clip("input"), self.max_code("input"))
 
+    @graph_break
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)`` float32.
+        """Map ``(..., in_features)`` to ``(..., out_features)`` of `output_dtype`.
 
         Raises:
-            RuntimeError: for an input of another width, on another device, or with a gradient.
+            RuntimeError: for an input of another width, on another device, with a gradient, or traced.
             ValueError: for NaN.
         """
         x = plain_input(input, "Int4Linear")
@@ -108,7 +114,8 @@ class Int4Linear(Int4Module):
                 flat, kernels.input_clip, kernels.input_max, kernels.codes, kernels.scale,
                 kernels.bias,
             )  # fmt: skip
-        return out if len(shape) == 2 else out.view(*shape[:-1], self.out_features)
+        out = out if len(shape) == 2 else out.view(*shape[:-1], self.out_features)
+        return out.to(self.output_dtype)
 
     def extra_repr(self) -> str:
         bits = {name: d["bits"] for name, d in self.descriptions.items()}

@@ -15,6 +15,7 @@ from espnet_quant4.int4.int4_module import (
 from espnet_quant4.kernels import int4_reference, native
 from espnet_quant4.kernels.int4_reference import DirectionCodes
 from espnet_quant4.kernels.native import NativeLSTM
+from espnet_quant4.kernels.tracing import graph_break, refuse_tracing
 from espnet_quant4.nn import QuantLSTM
 from espnet_quant4.nn.lstm import HAS_LENGTHS, States, check_lengths, direction_names, pack_like
 from espnet_quant4.quantizers import Quantizer
@@ -45,7 +46,13 @@ class Int4LSTM(Int4Module):
         num_layers: number of layers.
         batch_first: as for ``torch.nn.LSTM``.
         bidirectional: whether layers have a backward direction.
+        bias: whether the float model had biases; kept for those who ask, as are ``dropout`` (which
+            changes nothing in inference) and ``proj_size`` (always 0).
+        dropout: of the float model.
     """
+
+    mode = "LSTM"
+    proj_size = 0
 
     def __init__(
         self,
@@ -54,17 +61,34 @@ class Int4LSTM(Int4Module):
         num_layers: int = 1,
         batch_first: bool = False,
         bidirectional: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
+        self.bias, self.dropout = bias, dropout
         self.directions = 2 if bidirectional else 1
         for name in self.direction_names():
-            self.register_buffer(f"bias_{name}", torch.empty(4 * hidden_size, device="meta"))
+            empty = torch.empty(4 * hidden_size, dtype=torch.float32, device="meta")
+            self.register_buffer(f"bias_{name}", empty)
 
     def direction_names(self) -> list[str]:
         """Return the names of all layers and directions: ``l0``, ``l0_reverse``, ``l1``, ...."""
         return all_direction_names(self)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: the kernels' order is made when it is needed."""
+
+    def described(self) -> dict[str, tuple[int, int] | None]:
+        rows, found = 4 * self.hidden_size, dict[str, tuple[int, int] | None]()
+        for name in self.direction_names():
+            is_first = name in direction_names(0, self.bidirectional)
+            columns = self.input_size if is_first else self.directions * self.hidden_size
+            found[f"weight_ih_{name}"] = (rows, columns)
+            found[f"weight_hh_{name}"] = (rows, self.hidden_size)
+            found[f"hidden_{name}_clip"] = None
+        return {**found, "input_l0_clip": None}
 
     @staticmethod
     def needed(lstm: QuantLSTM) -> dict[str, Quantizer | None]:
@@ -79,7 +103,13 @@ class Int4LSTM(Int4Module):
     @classmethod
     def _shaped_like(cls, lstm: QuantLSTM) -> Int4LSTM:
         return cls(
-            lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.batch_first, lstm.bidirectional
+            lstm.input_size,
+            lstm.hidden_size,
+            lstm.num_layers,
+            lstm.batch_first,
+            lstm.bidirectional,
+            lstm.bias,
+            lstm.dropout,
         )
 
     @classmethod
@@ -95,7 +125,7 @@ class Int4LSTM(Int4Module):
             hidden = lstm.quantizer(name, "hidden")
             assert hidden is not None
             built.add_activation(f"hidden_{name}", hidden)
-            bias = torch.zeros(4 * lstm.hidden_size)
+            bias = torch.zeros(4 * lstm.hidden_size, dtype=torch.float32, device="cpu")
             if lstm.bias:
                 for kind in ("bias_ih", "bias_hh"):
                     bias = bias + getattr(lstm, f"{kind}_{name}").detach().float().cpu()
@@ -150,6 +180,7 @@ class Int4LSTM(Int4Module):
 
     # ---- forward ----------------------------------------------------------------------------
 
+    @graph_break
     def forward(
         self,
         input: torch.Tensor | PackedSequence,
@@ -159,18 +190,21 @@ class Int4LSTM(Int4Module):
     ) -> tuple[torch.Tensor | PackedSequence, States | None]:
         """Run the layers; arguments, results and errors are those of ``QuantLSTM.forward``.
 
-        Outputs and states are float32. A NaN in the input is an error, since it has no code.
+        Outputs have `output_dtype`, states are float32. A NaN in the input is an error, since it has no
+        code.
         """
+        refuse_tracing("Int4LSTM", lengths)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError(HAS_LENGTHS)
             padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
             output, states, _ = self.run(padded, hx, lengths)
-            return pack_like(output, input, self.batch_first), states
+            packed = pack_like(output.to(self.output_dtype), input, self.batch_first)
+            return packed, states
         if lengths is not None:
             lengths = check_lengths(input, lengths, self.batch_first)
         output, states, _ = self.run(input, hx, lengths)
-        return output, states if final_states else None
+        return output.to(self.output_dtype), states if final_states else None
 
     def run(
         self,
@@ -188,8 +222,8 @@ class Int4LSTM(Int4Module):
             with_codes: whether to return the codes of every layer.
 
         Returns:
-            Output and final states in the form of the input, and with ``with_codes`` the codes
-            ``(layers, T, B, directions * H)`` int8, which are 0 past each length.
+            Output and final states in the form of the input, float32, and with ``with_codes`` the
+            codes ``(layers, T, B, directions * H)`` int8, which are 0 past each length.
         """
         # Written for few calls of PyTorch: in a streaming step each costs some percent.
         x = plain_input(input, "Int4LSTM")
@@ -221,15 +255,15 @@ class Int4LSTM(Int4Module):
 
         lengths_pointer = codes_pointer = codes = None
         if lengths is None:
-            out = torch.empty(*out_shape)
+            out = x.new_empty(out_shape)
         else:
-            out = torch.zeros(*out_shape)
+            out = x.new_zeros(out_shape)
             lengths = lengths.to("cpu", torch.int64).contiguous()
             lengths_pointer = lengths.data_ptr()
         if with_codes:
-            codes = torch.zeros(self.num_layers, frames, batch, size, dtype=torch.int8)
+            codes = x.new_zeros(self.num_layers, frames, batch, size, dtype=torch.int8)
             codes_pointer = codes.data_ptr()
-        hidden, cell = torch.empty(*state_shape), torch.empty(*state_shape)
+        hidden, cell = x.new_empty(state_shape), x.new_empty(state_shape)
         kernels.native.call(
             x.data_ptr(),
             frames,
@@ -263,7 +297,7 @@ class Int4LSTM(Int4Module):
         by_time = x.unsqueeze(1) if single else x.transpose(0, 1) if batch_first else x
         batch = by_time.size(1)
         if initial is None:
-            initial = (torch.zeros(state_shape), torch.zeros(state_shape))
+            initial = (x.new_zeros(state_shape), x.new_zeros(state_shape))
         hidden, cell = (state.view(-1, batch, self.hidden_size) for state in initial)
         kernels = self.kernels()
         out, hidden, cell, codes = int4_reference.lstm(

@@ -20,6 +20,7 @@ from espnet_quant4.kernels.library import (
     load,
     selected_instruction_set,
 )
+from espnet_quant4.kernels.tracing import tracer_of
 
 # Of fewer elements PyTorch's own operations are as fast.
 LEAST_ELEMENTS = 1024
@@ -50,8 +51,9 @@ def suits_native(x: torch.Tensor, clip: torch.Tensor | float = 1.0) -> bool:
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() >= LEAST_ELEMENTS
-        and not torch.compiler.is_compiling()
-        and not torch._C._functorch.peek_interpreter_stack()
+        # Memory that holds the negative of the values.
+        and not x.is_neg()
+        and tracer_of(x, clip if isinstance(clip, torch.Tensor) else None) is None
         and native.is_available()
     )
 
@@ -101,7 +103,7 @@ def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         magnitudes = x.abs()
         return magnitudes.mean(dim=1), x.square().mean(dim=1), magnitudes.amax(dim=1)
     x = x.contiguous()
-    result = torch.empty(x.size(0), 3, dtype=torch.float64)
+    result = x.new_empty(x.size(0), 3, dtype=torch.float64)
     status = load().quant4_moments(
         selected_instruction_set(),
         x.data_ptr(),
@@ -130,7 +132,7 @@ class _FakeQuantize(torch.autograd.Function):
             scales = clips / max_code
         else:
             # A number is divided in double precision, as in the definition.
-            clips, scales = (torch.tensor([v], dtype=x.dtype) for v in (clip, clip / max_code))
+            clips, scales = (x.new_tensor([number]) for number in (clip, clip / max_code))
         rounded = torch.empty_like(x)
         _, is_inside = _round(x, clips, scales, max_code, rounded, None)
         # Where the clip cuts off nothing, as with what a tanh gives, there is nothing to mask.
@@ -162,9 +164,11 @@ def straight_through(
     gradient: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the gradients of ``x``, like it, and of its clips, ``(groups,)`` float32."""
-    gradient = gradient.contiguous()
+    if tracer_of(gradient) is not None:
+        return _straight_through_reference(x, clips, scales, max_code, rule, gradient)
+    gradient = gradient.resolve_neg().contiguous()
     gradient_x = torch.empty_like(x)
-    clip_gradient = torch.empty(clips.numel(), dtype=torch.float64)
+    clip_gradient = x.new_empty(clips.numel(), dtype=torch.float64)
     grid = _grid(x, clips, scales, max_code)
     status = load().quant4_straight_through(
         selected_instruction_set(),
@@ -176,6 +180,28 @@ def straight_through(
     )
     check_status(status, "quant4_straight_through", "a size")
     return gradient_x, clip_gradient.float()
+
+
+def _straight_through_reference(
+    x: torch.Tensor,
+    clips: torch.Tensor,
+    scales: torch.Tensor,
+    max_code: int,
+    rule: GradientRule,
+    gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`straight_through` in PyTorch's operations, for gradients that come as a batch (``vmap``)."""
+    groups = clips.numel()
+    rows, mine = x.reshape(groups, -1), gradient.reshape(groups, -1)
+    clip, scale = clips.reshape(groups, 1), scales.reshape(groups, 1)
+    if rule == GradientRule.CLIPPED:
+        return (mine * (rows.abs() <= clip)).reshape(x.shape), torch.zeros_like(clips.flatten())
+    outside = rows.abs() >= clip
+    inside = torch.zeros_like(rows)
+    if rule == GradientRule.LEARNED_WITH_RESIDUAL:
+        inside = ((rows.clamp(-clip, clip) / scale).round() * scale - rows) / clip
+    of_clips = (mine * torch.where(outside, rows.sign(), inside)).sum(dim=1)
+    return mine.masked_fill(outside, 0.0).reshape(x.shape), of_clips
 
 
 def _round(

@@ -20,6 +20,7 @@ import torch
 from espnet_quant4.kernels import training
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.kernels.row_layout import RowLayout, row_layout
+from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.kernels.workspace import workspace
 
 
@@ -159,7 +160,9 @@ class _LSTMLayer(torch.autograd.Function):
         codes = scale = None
         if layer.hidden_codes is not None:
             codes = layer.hidden_codes.codes
-            scale = layer.hidden_codes.scale * (clips / torch.tensor(layer.max_codes)).unsqueeze(1)
+            scale = layer.hidden_codes.scale * (
+                clips / clips.new_tensor(layer.max_codes)
+            ).unsqueeze(1)
         training.lstm_forward(
             clips,
             layer,
@@ -200,6 +203,16 @@ class _LSTMLayer(torch.autograd.Function):
         (
             x, weight_ih, weight_hh, gates, cell, output, initial_quantized, initial_cell, clips,
         ) = ctx.saved_tensors  # fmt: skip
+        found = tracer_of(output_gradient, final_hidden_gradient, final_cell_gradient)
+        if found is not None:
+            raise RuntimeError(
+                f"QuantLSTM: {found} cannot follow the fused kernels backward. Set QuantLSTM.fused = "
+                "False (or ESPNET_QUANT4_TRAINING=loop) before the forward pass."
+            )
+        output_gradient, final_hidden_gradient, final_cell_gradient = (
+            None if gradient is None else gradient.resolve_neg()
+            for gradient in (output_gradient, final_hidden_gradient, final_cell_gradient)
+        )
         layer: Layer = ctx.layer
         needs = ctx.needs_input_grad
         directions, rows, _ = weight_hh.shape
@@ -215,7 +228,7 @@ class _LSTMLayer(torch.autograd.Function):
         if initial_quantized is not None and needs[4]:
             initial_gradient = torch.empty_like(initial_quantized)
         bias_gradient = x.new_zeros(directions, rows)
-        clip_gradient = torch.zeros(directions, dtype=torch.float64)
+        clip_gradient = x.new_zeros(directions, dtype=torch.float64)
         training.lstm_backward(
             clips,
             layer,

@@ -145,7 +145,7 @@ class NativeLinear:
         """
         frames = x.size(0)
         data = _pointer("x", x, torch.float32, (frames, self.columns))
-        out = torch.empty(frames, self.rows)
+        out = x.new_empty(frames, self.rows)
         status = load().quant4_linear_run(
             self._handle,
             data,
@@ -167,7 +167,7 @@ class NativeLinear:
         frames = x.size(0)
         data = _pointer("x", x, torch.int8, (frames, self.columns))
         _check_codes("x", x, _check_max("input_max", input_max))
-        sums = torch.empty(frames, self.rows, dtype=torch.int32)
+        sums = x.new_empty(frames, self.rows, dtype=torch.int32)
         status = load().quant4_linear_sums(
             self._handle, data, frames, input_max, sums.data_ptr(), threads
         )
@@ -394,7 +394,7 @@ def quantize(
     Raises:
         TypeError, ValueError: for tensors or numbers that do not fit; ValueError for NaN.
     """
-    codes = torch.empty(x.shape, dtype=torch.int8)
+    codes = x.new_empty(x.shape, dtype=torch.int8)
     status = load().quant4_quantize(
         _choose(instruction_set),
         _pointer("x", x, torch.float32, x.shape),
@@ -426,7 +426,7 @@ def embedding(
         TypeError, ValueError: for tensors or numbers that do not fit.
     """
     rows = packed.size(0)
-    out = torch.empty(*ids.shape, columns)
+    out = ids.new_empty(*ids.shape, columns, dtype=torch.float32)
     ids = ids.contiguous()
     status = load().quant4_embedding_run(
         _pointer("packed", packed, torch.uint8, (rows, (columns * bits + 7) // 8)),

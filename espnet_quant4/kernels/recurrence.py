@@ -14,6 +14,7 @@ import torch
 
 from espnet_quant4.kernels.compiled_cell import cell_for
 from espnet_quant4.kernels.reference import Quantize, lstm_recurrence
+from espnet_quant4.kernels.tracing import apply_function
 
 
 class _GatherWeightGradient(torch.autograd.Function):
@@ -56,7 +57,7 @@ def lstm_recurrence_for_training(
     A second derivative with respect to ``weight_hh`` is not available.
     """
     previous: list[torch.Tensor] = []
-    gates = _GatherWeightGradient.apply(input_gates, weight_hh, previous)
+    gates = apply_function(_GatherWeightGradient, input_gates, weight_hh, previous)
     outputs, quantized, cells = lstm_recurrence(
         gates,
         weight_hh.detach(),

@@ -55,10 +55,12 @@ def row_layout(x: torch.Tensor, lengths: torch.Tensor | None) -> RowLayout:
     frames, batch, _ = x.shape
     batch_major = x.transpose(0, 1).is_contiguous() and not x.is_contiguous()
     if lengths is not None:
-        sequence, frame = (torch.arange(frames) < lengths.unsqueeze(1)).nonzero(as_tuple=True)
+        sequence, frame = (torch.arange(frames, device=x.device) < lengths.unsqueeze(1)).nonzero(
+            as_tuple=True
+        )
         index = sequence * frames + frame if batch_major else frame * batch + sequence
         first = lengths.cumsum(0) - lengths
         return RowLayout(frames, batch, index.numel(), batch_major, first, 1, index)
-    every = torch.arange(batch)
+    every = torch.arange(batch, device=x.device)
     first, stride = (every * frames, 1) if batch_major else (every, batch)
     return RowLayout(frames, batch, frames * batch, batch_major, first, stride, None)

@@ -174,7 +174,7 @@ def product_of_codes(
     weight = codes.weight
     columns = weight.codes.size(2)
     scale = (weight.scale * (codes.clip / codes.max_code)).flatten()
-    out = torch.empty(x.size(0), scale.numel())
+    out = x.new_empty(x.size(0), scale.numel())
     status = load().quant4_linear_once(
         selected_instruction_set(),
         _pointer(weight.codes),

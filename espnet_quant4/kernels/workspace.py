@@ -21,5 +21,5 @@ def workspace(name: str, shape: Sequence[int]) -> torch.Tensor:
     tensors: dict[str, torch.Tensor] = _kept.__dict__
     if name not in tensors or tensors[name].numel() < count:
         tensors.pop(name, None)
-        tensors[name] = torch.empty(count)
+        tensors[name] = torch.empty(count, dtype=torch.float32, device="cpu")
     return tensors[name][:count].view(*shape)

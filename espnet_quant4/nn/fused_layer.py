@@ -15,6 +15,7 @@ import torch
 from espnet_quant4.kernels import native
 from espnet_quant4.kernels.fused_lstm import InputCodes, Layer, lstm_layer
 from espnet_quant4.kernels.gradient_rules import GradientRule
+from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.nn.fused_weights import FusedWeight, fuse_weights
 from espnet_quant4.quantizers import Quantizer
 
@@ -68,9 +69,9 @@ def suits_kernel(tensors: Sequence[torch.Tensor], frames: int, enabled: bool) ->
         enabled
         and (torch.is_grad_enabled() or frames >= LEAST_FRAMES_TO_EVALUATE)
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+        and not any(t.is_neg() for t in tensors)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch._C._functorch.peek_interpreter_stack()
+        and tracer_of(*tensors) is None
         and native.is_available()
     )
 
@@ -92,7 +93,9 @@ def hidden_form(quantizers: Sequence[Quantizer | None], like: torch.Tensor) -> H
             return None
         clip, rule = form
         is_number = not isinstance(clip, torch.Tensor)
-        clips.append(torch.tensor([clip], dtype=torch.float32) if is_number else clip)
+        # Whatever PyTorch's defaults are.
+        place = {"dtype": torch.float32, "device": "cpu"}
+        clips.append(torch.tensor([clip], **place) if is_number else clip)
         max_codes.append(1 if quantizer is None else quantizer.max_code)
         rules.append(rule)
     return HiddenForm(torch.cat(clips), tuple(max_codes), tuple(rules))
@@ -141,12 +144,7 @@ def quantize_initial(
 def wants_hidden_states(quantizers: Sequence[Quantizer | None]) -> bool:
     """Whether a quantizer takes note of the hidden states of this call."""
     return any(
-        q is not None
-        and (
-            q.watcher is not None
-            or q.calibrating
-            or (q.training and type(q).update is not Quantizer.update)
-        )
+        q is not None and (q.calibrating or (q.training and type(q).update is not Quantizer.update))
         for q in quantizers
     )
 

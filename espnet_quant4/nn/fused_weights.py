@@ -51,7 +51,7 @@ def fuse_weights(
     clips = [
         clip.flatten()
         if isinstance(clip, torch.Tensor)
-        else torch.tensor([clip], dtype=torch.float32)
+        else torch.tensor([clip], dtype=torch.float32, device="cpu")
         for clip, _ in (form for form in forms if form is not None)
     ]
     max_code = first.max_code

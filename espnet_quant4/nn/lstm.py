@@ -408,7 +408,8 @@ def check_lengths(input: torch.Tensor, lengths: torch.Tensor, batch_first: bool)
     Raises:
         ValueError: where they do not fit the batch.
     """
-    lengths = torch.as_tensor(lengths)
+    # A tensor as it is: as_tensor would move it to PyTorch's default device.
+    lengths = lengths if isinstance(lengths, torch.Tensor) else torch.as_tensor(lengths)
     batch, frames = (0, 1) if batch_first else (1, 0)
     if input.dim() != 3 or lengths.shape != (input.size(batch),):
         raise ValueError(

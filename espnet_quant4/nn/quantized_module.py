@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.quantizers import Quantizer, build
 from espnet_quant4.quantizers.calibration import calibrate_from
-from espnet_quant4.quantizers.registry import describe
 
 Specification = Mapping[str, Any]
 
 # Where an inference runner keeps what it made of a module.
 CONVERTED = "_converted"
-
-# Where the metadata of a ``state_dict`` say what a layer's quantizers were.
-RECORD = "espnet_quant4_quantizers"
-
-NOTHING_TO_SWAP = (
-    "PyTorch's quantization (quantize_dynamic; ESPnet's quantize_asr_model and quantize_lm) was asked "
-    "to change a model with layers of espnet_quant4, and leaves these as they are: it swaps "
-    "torch.nn.LSTM and torch.nn.Linear themselves, not classes that derive from them. Leave the option "
-    "out: with a scheme, these layers compute on 4-bit codes already (model_conf: inference: int4)."
-)
 
 _QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
 
@@ -59,42 +48,18 @@ class QuantizedModule(torch.nn.Module):
     #: the module and its arguments; may answer NotImplemented. `espnet_quant4.int4.use_int4` sets it.
     inference_runner: Callable[..., Any] | None = None
 
+    #: Who chose it, or none; for people.
+    inference_choice = "no inference was chosen (espnet_quant4.int4.use_int4)"
+
     def _init_quantizers(self) -> None:
         self.quantizers = torch.nn.ModuleDict()
         self.register_load_state_dict_post_hook(_pass_over_quantizers)
 
     def run_inference(self, *args: Any, **kwargs: Any) -> Any:
         """Return the inference runner's result; NotImplemented where this module is to compute."""
-        if self.inference_runner is None or self.training or torch.is_grad_enabled():
+        if self.inference_runner is None or (self.training and torch.is_grad_enabled()):
             return NotImplemented
         return self.inference_runner(self, *args, **kwargs)
-
-    # PyTorch's quantization sets `qconfig` on all modules of a model before it looks for what it swaps,
-    # and deletes it afterwards. There is no other sign that it was asked for.
-    @property
-    def qconfig(self) -> Any:
-        if "qconfig" not in self.__dict__:
-            raise AttributeError("qconfig")
-        return self.__dict__["qconfig"]
-
-    @qconfig.setter
-    def qconfig(self, value: Any) -> None:
-        warnings.warn(NOTHING_TO_SWAP, UserWarning, stacklevel=3)
-        self.__dict__["qconfig"] = value
-
-    @qconfig.deleter
-    def qconfig(self) -> None:
-        del self.__dict__["qconfig"]
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        metadata = getattr(destination, "_metadata", None)
-        if metadata is not None and prefix[:-1] in metadata:
-            metadata[prefix[:-1]][RECORD] = {
-                name: describe(q)
-                for name, q in self.quantizers.named_modules()
-                if isinstance(q, Quantizer)
-            }
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles leave out what a runner made of this module. PyTorch's LSTM leaves out
@@ -187,8 +152,11 @@ def get_quantizer(quantizers: torch.nn.ModuleDict, name: str) -> Quantizer | Non
 def change_key(tensors: Iterable[torch.Tensor]) -> tuple[Any, ...] | None:
     """Return what differs whenever the content of one of the tensors may.
 
-    None where that cannot be known: tensors made in inference mode do not count their changes.
+    None where that cannot be known: tensors made in inference mode do not count their changes, and a
+    tracer's have no address.
     """
+    if tracer_of() is not None:
+        return None
     key = []
     for tensor in tensors:
         if tensor.is_inference():
@@ -241,8 +209,6 @@ def prepare_activation(
     Raises:
         RuntimeError: in evaluation, for a quantizer whose clip was never set.
     """
-    if quantizer.watcher is not None:
-        quantizer.watcher(x if valid is None else x[valid])
     if not (quantizer.calibrating or quantizer.training or not quantizer.is_calibrated):
         return
     if valid is not None:

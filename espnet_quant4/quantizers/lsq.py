@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from espnet_quant4.kernels.tracing import apply_function
 from espnet_quant4.quantizers.pact import FlooredClip, PactPlusQuantizer
 from espnet_quant4.quantizers.registry import register
 
@@ -42,5 +43,5 @@ class LsqQuantizer(PactPlusQuantizer):
     def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
         elements = max(x.numel() // self.groups, 1)
         factor = self.max_code**2 / (elements * self.max_code) ** 0.5
-        scaled = ScaledGradient.apply(self.clip_value, factor)
-        return self.spread(FlooredClip.apply(scaled), x)
+        scaled = apply_function(ScaledGradient, self.clip_value, factor)
+        return self.spread(apply_function(FlooredClip, scaled), x)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from espnet_quant4.kernels.gradient_rules import GradientRule
+from espnet_quant4.kernels.tracing import apply_function
 from espnet_quant4.quantizers.base import SMALLEST_CLIP, Quantizer, widened
 from espnet_quant4.quantizers.registry import register
 
@@ -42,7 +43,7 @@ class PactQuantizer(Quantizer):
     gradient_rule = GradientRule.LEARNED
 
     def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
-        return self.spread(FlooredClip.apply(self.clip_value), x)
+        return self.spread(apply_function(FlooredClip, self.clip_value), x)
 
 
 @register("pact+")

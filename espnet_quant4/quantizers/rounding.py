@@ -9,6 +9,7 @@ import torch
 from espnet_quant4.kernels import fake_quantize as native
 from espnet_quant4.kernels.gradient_rules import GradientRule
 from espnet_quant4.kernels.reference import round_to_codes
+from espnet_quant4.kernels.tracing import apply_function
 
 __all__ = [
     "ClippedStraightThrough",
@@ -114,12 +115,12 @@ def fake_quantize_reference(
 ) -> torch.Tensor:
     """`fake_quantize` in PyTorch's operations, on any device and in any precision."""
     if rule == GradientRule.CLIPPED:
-        return ClippedStraightThrough.apply(x, clip, max_code)
+        return apply_function(ClippedStraightThrough, x, clip, max_code)
     if rule == GradientRule.FULL:
-        return FullStraightThrough.apply(x, clip, max_code)
+        return apply_function(FullStraightThrough, x, clip, max_code)
     if rule in (GradientRule.LEARNED, GradientRule.LEARNED_WITH_RESIDUAL):
         with_residual = rule == GradientRule.LEARNED_WITH_RESIDUAL
-        return LearnedClip.apply(x, clip, max_code, with_residual)
+        return apply_function(LearnedClip, x, clip, max_code, with_residual)
     raise NotImplementedError(
         f"gradient_rule: {rule!r}; a quantizer sets one of "
         f"{', '.join(r.name for r in GradientRule if r)}, or overrides fake_quantize()"
