@@ -6,6 +6,7 @@ first, which keeps the layer's INT4 form beside it and makes it anew when a weig
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -13,13 +14,18 @@ import torch
 
 from espnet_quant4.int4.convert import convert_module
 from espnet_quant4.int4.int4_module import Int4Module
+from espnet_quant4.int4.running_path import describe_kernels, is_quantized, why_emulated
 from espnet_quant4.kernels import native
+from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.nn.quantized_module import CONVERTED, QuantizedModule, change_key
 
 SWITCH = "ESPNET_QUANT4_INFERENCE"
 INFERENCES = ("int4", "emulated")
 # Parameters and clips; `calibrated` of a quantizer.
 OF_FLOAT32_MODELS = (torch.float32, torch.int64)
+
+# What was said in this process: each path once.
+_said: set[str] = set()
 
 
 def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
@@ -34,22 +40,42 @@ def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
         ValueError: for any other choice.
     """
     choice = os.environ.get(SWITCH) or inference
+    where = SWITCH if os.environ.get(SWITCH) else "model_conf: inference"
     if choice not in INFERENCES:
-        where = SWITCH if os.environ.get(SWITCH) else "model_conf: inference"
         raise ValueError(f"{where}: {choice!r}; valid: {', '.join(INFERENCES)}")
     for module in model.modules():
         if isinstance(module, QuantizedModule):
             module.inference_runner = run_int4 if choice == "int4" else None
+            module.inference_choice = f"{where}={choice}"
 
 
 def run_int4(module: QuantizedModule, *args: Any, **kwargs: Any) -> Any:
     """Compute a module's result on codes; NotImplemented where it has to be emulated.
 
-    That is so off the CPU, while calibrating or being watched, without the C++ kernels, where something
-    is in float, and in a model of another precision than float32, which is to give results of its own.
+    That is so off the CPU, while calibrating, without the C++ kernels, where something is in float,
+    and in a model of another precision than float32, which is to give results of its own.
     """
-    converted = _converted(module)
-    return NotImplemented if converted is None else converted(*args, **kwargs)
+    if tracer_of() is not None:
+        return NotImplemented
+    wanted = not module.training and not torch.is_grad_enabled()
+    converted = _converted(module) if wanted else None
+    if converted is None:
+        if is_quantized(module):
+            _say_why(module)
+        return NotImplemented
+    if "int4" not in _said:
+        _said.add("int4")
+        logging.info(f"INT4: quantized layers compute on codes ({describe_kernels()})")
+    return converted(*args, **kwargs)
+
+
+def _say_why(module: QuantizedModule) -> None:
+    why = why_emulated(module, torch.is_grad_enabled())
+    if why is None or why.text in _said:
+        return
+    _said.add(why.text)
+    level = logging.INFO if why.is_expected else logging.WARNING
+    logging.log(level, f"quantized layers are emulated in float, and slower: {why.text}")
 
 
 def _converted(module: QuantizedModule) -> Int4Module | None:
@@ -71,7 +97,7 @@ def _state_of(module: QuantizedModule) -> tuple[Any, ...] | None:
     # long as the layer itself.
     for part in parts:
         own = part.__dict__
-        if own.get("calibrating") or own.get("watcher") is not None:
+        if own.get("calibrating"):
             return None
         tensors.extend(own["_parameters"].values())
         tensors.extend(own["_buffers"].values())
