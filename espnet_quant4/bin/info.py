@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = get_parser().parse_args(arguments)
     from espnet_quant4.bin.convert import compare_sizes
-    from espnet_quant4.int4.file_format import Int4FileError, read
-    from espnet_quant4.int4.stored_model import read_config
+    from espnet_quant4.int4.running_path import describe_kernels
+    from espnet_quant4.int4.stored_model import read_any_model
 
-    try:
-        tensors, metadata = read(args.file)
-    except Int4FileError as error:
-        print(f"espnet-quant4 info: {error}", file=sys.stderr)
-        return 1
-    config, descriptions = read_config(metadata)
+    stored = read_any_model(args.file)
+    tensors, descriptions = stored.tensors, stored.descriptions
     print(f"{'bits':>4} {'bytes':>10}  {'shape':<14} {'clips':<24} tensor")
     weights = 0
     for name, tensor in sorted(tensors.items()):
@@ -36,22 +31,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue  # shown as the clips of its weight
         bits, shape, clips = _describe(name, tensors, descriptions)
         size = tensor.numel() * tensor.element_size()
+        if name in stored.halves:
+            bits, size = 16, size // 2
         print(f"{bits:>4} {size:>10,}  {'x'.join(map(str, shape)):<14} {clips:<24} {name}")
         weights += _float32_elements(name, tensor, descriptions)
     for name, found in descriptions.items():
         if "tied_to" in found:
             print(f"{found['bits']:>4} {'':>10}  {'':<14} {'':<24} {name} is {found['tied_to']}")
-    print(f"format {metadata['format_version']}, {_describe_model(config)}, {metadata['versions']}")
+    metadata = stored.metadata
+    print(
+        f"format {metadata['format_version']}, {_describe_model(stored.config)}, "
+        f"{metadata.get('versions', 'versions unknown')}"
+    )
     print(f"file {compare_sizes(args.file.stat().st_size, 4 * weights)}")
+    print(f"this machine computes on its codes by: {describe_kernels()}")
     return 0
 
 
 def _describe_model(config: dict[str, Any]) -> str:
-    if "lm" in config:
-        return f"{config['lm']} language model, {len(config['token_list'])} tokens"
     if "num_pdfs" in config:
-        return f"{config['encoder']} + {config['model']}, {config['num_pdfs']} pdf ids"
-    return f"{config['encoder']} + {config['decoder']}, {len(config['token_list'])} tokens"
+        return f"{config.get('encoder')} + {config.get('model')}, {config['num_pdfs']} pdf ids"
+    tokens = len(config.get("token_list") or [])
+    if "lm" in config:
+        return f"{config['lm']} language model, {tokens} tokens"
+    return f"{config.get('encoder')} + {config.get('decoder')}, {tokens} tokens"
 
 
 def _describe(

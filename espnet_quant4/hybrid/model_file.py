@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_quant4.int4.stored_model import fill, read_model, with_statistics, write_model
+from espnet_quant4.int4.file_content import broken
+from espnet_quant4.int4.scratch_files import ScratchFiles
+from espnet_quant4.int4.stored_model import (
+    building,
+    fill,
+    read_model,
+    with_statistics,
+    write_model,
+)
 
 LOG_PRIOR = "log_prior"
 
@@ -88,29 +95,37 @@ def load(path: str | Path) -> tuple[torch.nn.Module, argparse.Namespace, np.ndar
     from espnet_quant4.hybrid.task import HybridTask
 
     stored = read_model(path, "hybrid")
-    with tempfile.TemporaryDirectory(prefix="espnet_quant4_") as folder:
-        args = _arguments(stored.config, stored.tensors, Path(folder))
+    with building(stored), ScratchFiles() as files:
+        args = _arguments(stored.config, stored.tensors, files)
         model = HybridTask.build_model(args)
     fill(model, stored, others=(LOG_PRIOR,))
     prior = stored.tensors.get(LOG_PRIOR)
+    if prior is not None and (
+        prior.dtype != torch.float32 or tuple(prior.shape) != (model.num_pdfs,)
+    ):
+        raise broken(
+            stored.path,
+            f"{LOG_PRIOR} is {prior.dtype} of shape {tuple(prior.shape)}; valid is float32 of shape "
+            f"({model.num_pdfs},)",
+        )
     return model.eval(), args, None if prior is None else prior.numpy()
 
 
 def _build(
-    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], folder: Path
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], files: ScratchFiles
 ) -> torch.nn.Module:
     from espnet_quant4.hybrid.task import HybridTask
 
-    model: torch.nn.Module = HybridTask.build_model(_arguments(config, tensors, folder))
+    model: torch.nn.Module = HybridTask.build_model(_arguments(config, tensors, files))
     return model
 
 
 def _arguments(
-    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], folder: Path
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], files: ScratchFiles
 ) -> argparse.Namespace:
     from espnet_quant4.hybrid.task import HybridTask
 
     # Not get_default_config(), which reads the command line of whatever program this is.
     parser = HybridTask.get_parser()
     defaults = {key: parser.get_default(key) for key in KEYS}
-    return argparse.Namespace(**{**defaults, **with_statistics(config, tensors, folder)})
+    return argparse.Namespace(**{**defaults, **with_statistics(config, tensors, files)})

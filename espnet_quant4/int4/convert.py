@@ -77,7 +77,12 @@ def convert_structure(
                 f"{owner}: described as quantized, but {type(model).__name__} has no quantized layer "
                 "of that name. The file and its configuration do not belong together."
             )
-        built.setdefault(id(child), kind.empty_like(child, found))
+        try:
+            built.setdefault(id(child), kind.empty_like(child, found))
+        except ValueError as error:
+            raise ValueError(
+                f"{owner}: {error}. The file and its configuration do not belong together."
+            ) from error
     return _replaced(model, lambda child: built.get(id(child))).eval()
 
 

@@ -11,7 +11,8 @@ import torch
 
 from espnet_quant4.checkpoints import listed
 from espnet_quant4.int4.model_file import BPE_MODEL
-from espnet_quant4.int4.stored_model import StoredModel, fill, read_model, write_model
+from espnet_quant4.int4.scratch_files import ScratchFiles
+from espnet_quant4.int4.stored_model import StoredModel, building, fill, read_model, write_model
 
 # What of a training's configuration builds the model and reads text; the rest is about training.
 KEYS = (
@@ -68,8 +69,9 @@ def load(path: str | Path, folder: Path | None = None) -> tuple[Any, argparse.Na
         Int4FileError: for a file that cannot be read.
     """
     stored = read_model(path, "lm")
-    args = _arguments(stored.config)
-    model = _build_from(args)
+    with building(stored):
+        args = _arguments(stored.config)
+        model = _build_from(args)
     fill(model, stored, others=(BPE_MODEL,))
     if folder is not None and BPE_MODEL in stored.tensors:
         args.bpemodel = str(folder / "bpe.model")
@@ -107,21 +109,20 @@ def read_lm(path: str | Path, token_list: Sequence[str]) -> StoredModel:
     return stored
 
 
-def write_config(stored: StoredModel, folder: Path) -> Path:
+def write_config(stored: StoredModel, files: ScratchFiles) -> Path:
     """Write a ``config.yaml`` that ESPnet builds a file's language model from; returns its path."""
     import yaml
 
-    path = folder / "lm.yaml"
-    path.write_text(yaml.safe_dump(vars(_arguments(stored.config))), encoding="utf-8")
-    return path
+    return files.write("lm.yaml", yaml.safe_dump(vars(_arguments(stored.config))).encode())
 
 
-def fill_scorer(recognizer: Any, stored: StoredModel) -> None:
+def fill_scorer(recognizer: Any, stored: StoredModel, dtype: torch.dtype = torch.float32) -> None:
     """Put a file's tensors into the language model of ESPnet's ``Speech2Text``, in place.
 
     Args:
         recognizer: built with `write_config`'s ``lm_train_config``.
         stored: the file.
+        dtype: of the recognizer.
     """
     from espnet2.lm.abs_model import AbsLM
 
@@ -135,7 +136,7 @@ def fill_scorer(recognizer: Any, stored: StoredModel) -> None:
     # In place: the search holds the scorer under several names.
     holder = torch.nn.Module()
     holder.lm = scorer
-    fill(holder, stored, others=(BPE_MODEL,))
+    fill(holder, stored, others=(BPE_MODEL,), dtype=dtype)
 
 
 def _arguments(config: Mapping[str, Any]) -> argparse.Namespace:
@@ -148,7 +149,7 @@ def _arguments(config: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def _build(
-    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], folder: Path
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], files: ScratchFiles
 ) -> torch.nn.Module:
     return _build_from(_arguments(config))
 

@@ -69,6 +69,21 @@ def unpack(packed: torch.Tensor, bits: int, columns: int) -> torch.Tensor:
     return torch.from_numpy((values.astype(np.int16) - offset).astype(np.int8))
 
 
+def all_codes_valid(packed: torch.Tensor, bits: int, columns: int) -> bool:
+    """Whether no packed code is ``-2^(bits-1)``, the one value of the field that is no code.
+
+    Args:
+        packed: ``(rows, ceil(columns * bits / 8))`` uint8.
+        bits: 2 to 8.
+        columns: codes a row.
+    """
+    data = packed.numpy()
+    if bits == 4:
+        # As in the file: a weight of millions of codes need not be spread out for this.
+        return bool((data & 15).all() and (data[:, : columns // 2] >> 4).all())
+    return bool((unpack(packed, bits, columns) > -_offset(bits)).all())
+
+
 def _offset(bits: int) -> int:
     if not 2 <= bits <= 8:
         raise ValueError(f"bits: {bits}; valid: 2 to 8")

@@ -116,6 +116,16 @@ def test_the_file_alone_is_enough(trained: Path, tmp_path: Path) -> None:
     raw = AcousticScorer(int4_file=moved, prior_scale=0.0)(speech)
     np.testing.assert_allclose(np.exp(raw).sum(1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(scorer(speech), raw - prior, atol=1e-5)
+    # What happens to the file afterwards does not reach a model that was loaded from it.
+    fresh = AcousticScorer(int4_file=moved)
+    with moved.open("r+b") as opened:
+        opened.write(b"\xff" * moved.stat().st_size)
+        opened.truncate(100)
+    for loaded in (scorer, fresh):
+        np.testing.assert_allclose(loaded(speech), raw - prior, atol=1e-5)
+    with pytest.raises(Int4FileError, match=f"{moved}: truncated"):
+        AcousticScorer(int4_file=moved)
+    moved.write_bytes((trained / "model.int4").read_bytes())
     with pytest.raises(ValueError, match="device: cuda; an INT4 file computes on the CPU"):
         AcousticScorer(int4_file=moved, device="cuda")
 

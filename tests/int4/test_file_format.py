@@ -1,5 +1,7 @@
 """Files that are whole are read, all others refused."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,15 +29,19 @@ def test_round_trip(path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_tensors_are_mapped_from_the_file(tmp_path):
+def test_what_was_read_is_nobody_elses(tmp_path):
     path = tmp_path / "large.int4"
     write(path, {"a": torch.zeros(1 << 22, dtype=torch.uint8)}, {})
     tensors, _ = read(path)
-    address = tensors["a"].data_ptr()
     with open("/proc/self/maps", encoding="utf-8") as maps:
-        lines = [line for line in maps if str(path) in line]
-    ranges = [tuple(int(x, 16) for x in line.split()[0].split("-")) for line in lines]
-    assert any(start <= address < end for start, end in ranges)
+        assert str(path) not in maps.read()
+    with path.open("r+b") as opened:
+        opened.seek(1 << 21)
+        opened.write(b"\xff" * 1024)
+    assert not tensors["a"].any()
+    with path.open("r+b") as opened:
+        opened.truncate(100)
+    assert not tensors["a"].any()
 
 
 @settings(max_examples=150, deadline=None)
@@ -69,8 +75,24 @@ def test_newer_version_says_to_upgrade(tmp_path, monkeypatch):
     monkeypatch.setattr(file_format, "FORMAT_VERSION", 2)
     write(tmp_path / "new.int4", TENSORS, {})
     monkeypatch.undo()
-    with pytest.raises(Int4FileError, match="format 2; this espnet_quant4 reads up to 1. Upgrade"):
+    with pytest.raises(
+        Int4FileError, match="format 2; this espnet_quant4 reads up to 1. Install a newer"
+    ):
         read(tmp_path / "new.int4")
+    for version in ("x", "²", "-1", "0", "", "1.5"):
+        monkeypatch.setattr(file_format, "FORMAT_VERSION", version)
+        write(tmp_path / "odd.int4", TENSORS, {})
+        monkeypatch.undo()
+        message = re.escape(
+            f"format_version is {version!r}; this espnet_quant4 reads numbers from 1"
+        )
+        with pytest.raises(Int4FileError, match=message):
+            read(tmp_path / "odd.int4")
+    monkeypatch.setattr(file_format, "FORMAT", "other")
+    write(tmp_path / "other.int4", TENSORS, {})
+    monkeypatch.undo()
+    with pytest.raises(Int4FileError, match="format is 'other', and 'espnet_quant4' is what"):
+        read(tmp_path / "other.int4")
 
 
 def test_foreign_and_missing_files(tmp_path):
@@ -79,6 +101,8 @@ def test_foreign_and_missing_files(tmp_path):
         read(tmp_path / "other.safetensors")
     with pytest.raises(Int4FileError, match="espnet-quant4 convert"):
         read(tmp_path / "none.int4")
+    with pytest.raises(Int4FileError, match="a folder"):
+        read(tmp_path)
     (tmp_path / "text").write_text("no model, but a longer text than eight bytes")
     with pytest.raises(Int4FileError):
         read(tmp_path / "text")

@@ -93,6 +93,7 @@ def test_info(files, capsys):
     line = next(line for line in out.splitlines() if line.endswith("joint_network.lin_out.weight"))
     assert line.split()[0] == "8"
     assert "times smaller" in out and "quant_rnn + quant_transducer" in out
+    assert "this machine computes on its codes by: C++ kernels, " in out
     assert main(["info", "none.int4"]) == 1
     assert "no such file" in capsys.readouterr().err
 
