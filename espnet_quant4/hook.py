@@ -27,6 +27,8 @@ TARGETS = (
     "espnet2.tasks.asr",
     "espnet2.tasks.lm",
     "espnet3.systems.esp2_asr.task",  # a copy of espnet2.tasks.asr with choices of its own
+    "espnet2.tasks.abs_task",  # starts a training and writes config.yaml
+    "espnet2.train.trainer",  # validates
     "espnet3.utils.task_utils",  # writes ESPnet3's config.yaml before the model is built
 )
 

@@ -1,12 +1,17 @@
 """Makes the plugin's classes selectable by name in ESPnet's own configuration files.
 
 `register` is the only place that changes anything of ESPnet's.  It adds the names in `ENTRIES` to
-the task's `ClassChoices`, and it wraps two functions, once each:
+the task's `ClassChoices`, and it wraps these functions, once each:
 
 - `ASRTask.build_model` and `LMTask.build_model`, so that quantization schemes become part of the
   saved configuration and `joint_net_conf` reaches a model whose joint network ESPnet does not
   build (it builds one for `decoder: transducer` only);
-- ESPnet3's `save_espnet_config`, which writes `config.yaml` before any model is built.
+- ESPnet3's `save_espnet_config`, which writes `config.yaml` before any model is built;
+- `AbsTask.build_optimizers`, where a training starts: one that would go on with another scheme is
+  refused, and the log says what is quantized;
+- `Trainer.validate_one_epoch`, for what quantization costs each tensor to be measured and logged;
+- `yaml_no_alias_safe_dump` in the modules that write `config.yaml`, which then says whose the names
+  in `ENTRIES` are.
 
 `espnet_quant4.hook` calls it when ESPnet imports one of these modules.
 """
@@ -84,6 +89,8 @@ TASKS = {
     "espnet2.tasks.lm": "LMTask",
 }
 CONFIG_WRITER = "espnet3.utils.task_utils"
+TRAINING_START = "espnet2.tasks.abs_task"
+TRAINER = "espnet2.train.trainer"
 
 
 def register(module: ModuleType | None = None) -> None:
@@ -108,6 +115,14 @@ def register(module: ModuleType | None = None) -> None:
     elif module.__name__ == CONFIG_WRITER:
         with _lock:
             _wrap_config_writer(module)
+            _wrap_dump(module)
+    elif module.__name__ == TRAINING_START:
+        with _lock:
+            _wrap_training_start(module)
+            _wrap_dump(module)
+    elif module.__name__ == TRAINER:
+        with _lock:
+            _wrap_validation(module)
     else:
         raise ValueError(
             f"cannot register with {module.__name__!r}: choose one of {sorted(TARGETS)}"
@@ -117,7 +132,7 @@ def register(module: ModuleType | None = None) -> None:
 def _register_task(module: ModuleType, task_name: str) -> None:
     # Everything that can fail comes first, so that a failure leaves ESPnet as it was.
     task = _attribute(module, task_name)
-    _build_model_of(task)
+    _class_method_of(task, "build_model")
     found = [(_choices(module, e.kind), e.name, e.load()) for e in ENTRIES[task_name]]
     with _lock:
         for choices, name, klass in found:
@@ -169,20 +184,25 @@ def _check(choices: Any, name: str, klass: type) -> None:
         )
 
 
-def _build_model_of(task: type) -> Callable[..., Any]:
-    method = task.__dict__.get("build_model")
+def _class_method_of(owner: type, name: str) -> Callable[..., Any]:
+    method = owner.__dict__.get(name)
     if not isinstance(method, classmethod):
         raise RuntimeError(
-            f"{task.__module__}.{task.__qualname__}.build_model is not a class method. This "
+            f"{owner.__module__}.{owner.__qualname__}.{name} is not a class method. This "
             f"ESPnet ({_espnet_version()}) differs from those that espnet_quant4 knows"
         )
     function: Callable[..., Any] = method.__func__
-    # Wrapping what was wrapped before would stack up; take the original out again.
-    return function.__wrapped__ if hasattr(function, _MARK) else function  # type: ignore[attr-defined]
+    return _original(function)
+
+
+def _original(function: Any) -> Callable[..., Any]:
+    """Take what was wrapped before out again: wrapping the wrapper would stack up."""
+    found: Callable[..., Any] = function.__wrapped__ if hasattr(function, _MARK) else function
+    return found
 
 
 def _wrap_build_model(module: ModuleType, task: Any) -> None:
-    original = _build_model_of(task)
+    original = _class_method_of(task, "build_model")
 
     @functools.wraps(original)
     def build_model(cls: Any, args: argparse.Namespace) -> Any:
@@ -195,10 +215,8 @@ def _wrap_build_model(module: ModuleType, task: Any) -> None:
 
 
 def _wrap_config_writer(module: ModuleType) -> None:
-    original = _attribute(module, "save_espnet_config")
+    original = _original(_attribute(module, "save_espnet_config"))
     task_class = _attribute(module, "get_task_class")
-    if hasattr(original, _MARK):
-        original = original.__wrapped__
 
     @functools.wraps(original)
     def save_espnet_config(task: str, config: Any, output_dir: str) -> None:
@@ -212,6 +230,67 @@ def _wrap_config_writer(module: ModuleType) -> None:
 
     setattr(save_espnet_config, _MARK, True)
     module.save_espnet_config = save_espnet_config  # type: ignore[attr-defined]
+
+
+def _wrap_training_start(module: ModuleType) -> None:
+    task = _attribute(module, "AbsTask")
+    original = _class_method_of(task, "build_optimizers")
+
+    @functools.wraps(original)
+    def build_optimizers(cls: Any, args: argparse.Namespace, model: Any) -> Any:
+        from espnet_quant4.training import before_training
+
+        # Before config.yaml is written: a training that is refused must not change its folder.
+        before_training(model, args)
+        return original(cls, args, model)
+
+    setattr(build_optimizers, _MARK, True)
+    task.build_optimizers = classmethod(build_optimizers)
+
+
+def _wrap_validation(module: ModuleType) -> None:
+    trainer = _attribute(module, "Trainer")
+    original = _class_method_of(trainer, "validate_one_epoch")
+
+    @functools.wraps(original)
+    def validate_one_epoch(
+        cls: Any, model: Any, iterator: Any, reporter: Any, options: Any, distributed_option: Any
+    ) -> None:
+        from espnet_quant4.training import watched_validation
+
+        is_first = not distributed_option.distributed or distributed_option.dist_rank == 0
+        with watched_validation(model, reporter, options, is_first):
+            original(cls, model, iterator, reporter, options, distributed_option)
+
+    setattr(validate_one_epoch, _MARK, True)
+    trainer.validate_one_epoch = classmethod(validate_one_epoch)
+
+
+def _wrap_dump(module: Any) -> None:
+    # A comment is not worth a failure where another version of ESPnet writes in another way.
+    if not hasattr(module, "yaml_no_alias_safe_dump"):
+        return
+    original = _original(module.yaml_no_alias_safe_dump)
+
+    @functools.wraps(original)
+    def yaml_no_alias_safe_dump(data: Any, stream: Any = None, **options: Any) -> Any:
+        hint = _hint_for(data)
+        if stream is None:
+            return hint + original(data, **options)
+        stream.write(hint)
+        return original(data, stream, **options)
+
+    setattr(yaml_no_alias_safe_dump, _MARK, True)
+    module.yaml_no_alias_safe_dump = yaml_no_alias_safe_dump
+
+
+def _hint_for(config: Any) -> str:
+    """Return a YAML comment for a configuration that names one of the plugin's classes, else ""."""
+    from espnet_quant4.training import HINT
+
+    ours = {(entry.kind, entry.name) for entries in ENTRIES.values() for entry in entries}
+    given = config.items() if isinstance(config, dict) else ()
+    return HINT if any(isinstance(v, str) and (k, v.lower()) in ours for k, v in given) else ""
 
 
 def _plain_copy(config: Any) -> dict[str, Any]:

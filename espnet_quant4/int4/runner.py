@@ -52,8 +52,8 @@ def use_int4(model: torch.nn.Module, inference: str = "int4") -> None:
 def run_int4(module: QuantizedModule, *args: Any, **kwargs: Any) -> Any:
     """Compute a module's result on codes; NotImplemented where it has to be emulated.
 
-    That is so off the CPU, while calibrating, without the C++ kernels, where something is in float,
-    and in a model of another precision than float32, which is to give results of its own.
+    That is so off the CPU, while calibrating or being watched, without the C++ kernels, where something
+    is in float, and in a model of another precision than float32, which is to give results of its own.
     """
     if tracer_of() is not None:
         return NotImplemented
@@ -97,7 +97,7 @@ def _state_of(module: QuantizedModule) -> tuple[Any, ...] | None:
     # long as the layer itself.
     for part in parts:
         own = part.__dict__
-        if own.get("calibrating"):
+        if own.get("calibrating") or own.get("watcher") is not None:
             return None
         tensors.extend(own["_parameters"].values())
         tensors.extend(own["_buffers"].values())

@@ -144,7 +144,12 @@ def quantize_initial(
 def wants_hidden_states(quantizers: Sequence[Quantizer | None]) -> bool:
     """Whether a quantizer takes note of the hidden states of this call."""
     return any(
-        q is not None and (q.calibrating or (q.training and type(q).update is not Quantizer.update))
+        q is not None
+        and (
+            q.watcher is not None
+            or q.calibrating
+            or (q.training and type(q).update is not Quantizer.update)
+        )
         for q in quantizers
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,11 +12,22 @@ import torch
 from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.quantizers import Quantizer, build
 from espnet_quant4.quantizers.calibration import calibrate_from
+from espnet_quant4.quantizers.registry import describe
 
 Specification = Mapping[str, Any]
 
 # Where an inference runner keeps what it made of a module.
 CONVERTED = "_converted"
+
+# Where the metadata of a ``state_dict`` say what a layer's quantizers were.
+RECORD = "espnet_quant4_quantizers"
+
+NOTHING_TO_SWAP = (
+    "PyTorch's quantization (quantize_dynamic; ESPnet's quantize_asr_model and quantize_lm) was asked "
+    "to change a model with layers of espnet_quant4, and leaves these as they are: it swaps "
+    "torch.nn.LSTM and torch.nn.Linear themselves, not classes that derive from them. Leave the option "
+    "out: with a scheme, these layers compute on 4-bit codes already (model_conf: inference: int4)."
+)
 
 _QUANTIZER_KEY = re.compile(r"(^|\.)quantizers\.")
 
@@ -60,6 +72,33 @@ class QuantizedModule(torch.nn.Module):
         if self.inference_runner is None or (self.training and torch.is_grad_enabled()):
             return NotImplemented
         return self.inference_runner(self, *args, **kwargs)
+
+    # PyTorch's quantization sets `qconfig` on all modules of a model before it looks for what it swaps,
+    # and deletes it afterwards. There is no other sign that it was asked for.
+    @property
+    def qconfig(self) -> Any:
+        if "qconfig" not in self.__dict__:
+            raise AttributeError("qconfig")
+        return self.__dict__["qconfig"]
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        warnings.warn(NOTHING_TO_SWAP, UserWarning, stacklevel=3)
+        self.__dict__["qconfig"] = value
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        del self.__dict__["qconfig"]
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, "_metadata", None)
+        if metadata is not None and prefix[:-1] in metadata:
+            metadata[prefix[:-1]][RECORD] = {
+                name: describe(q)
+                for name, q in self.quantizers.named_modules()
+                if isinstance(q, Quantizer)
+            }
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles leave out what a runner made of this module. PyTorch's LSTM leaves out
@@ -209,6 +248,8 @@ def prepare_activation(
     Raises:
         RuntimeError: in evaluation, for a quantizer whose clip was never set.
     """
+    if quantizer.watcher is not None:
+        quantizer.watcher(x if valid is None else x[valid])
     if not (quantizer.calibrating or quantizer.training or not quantizer.is_calibrated):
         return
     if valid is not None:

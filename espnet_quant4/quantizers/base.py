@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ class Quantizer(torch.nn.Module):
     #: Which gradient goes back. A family whose rounding or gradient is of another kind leaves this
     #: alone and overrides `fake_quantize`; a layer that reads it then trains by the reference loop.
     gradient_rule = GradientRule.NONE
+    #: Called with each activation that is quantized, ``(..., F)`` without padding, if it is set.
+    watcher: Callable[[torch.Tensor], None] | None = None
 
     def __init__(
         self,
@@ -83,6 +86,11 @@ class Quantizer(torch.nn.Module):
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.int64))
         # Reading a tensor at every use would wait for the device.
         self._known_calibrated = False
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What beside bits and clips sets this quantizer off from others of its family, by option."""
+        return {}
 
     @property
     def max_code(self) -> int:

@@ -96,6 +96,19 @@ def options_of(name: str) -> list[str]:
     return list(options)
 
 
+def describe(quantizer: Quantizer) -> str:
+    """Return all that training and results depend on, such as ``pact+, 4 bits, 1 clip``."""
+    clips = "1 clip" if quantizer.groups == 1 else f"{quantizer.groups} clips"
+    settings = [f"{name} {value:g}" for name, value in quantizer.settings.items()]
+    return ", ".join([name_of(quantizer), f"{quantizer.bits} bits", clips, *settings])
+
+
+def name_of(quantizer: Quantizer) -> str:
+    """Return a quantizer's name in schemes; its class's where that is not registered."""
+    found = (name for name, cls in _CLASSES.items() if cls is type(quantizer))
+    return next(found, type(quantizer).__name__)
+
+
 def build(specification: Mapping[str, Any], role: str, groups: int = 1) -> Quantizer:
     """Build a quantizer from an entry of a resolved scheme.
 

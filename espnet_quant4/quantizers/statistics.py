@@ -52,6 +52,10 @@ class FixedQuantizer(StatisticQuantizer):
             self.clip_value.fill_(self.constant)
             self.calibrated.fill_(1)
 
+    @property
+    def settings(self) -> dict[str, float]:
+        return {"clip": self.constant}
+
     def clip_for(self, x: torch.Tensor) -> torch.Tensor | float:
         return self.constant
 
@@ -111,6 +115,10 @@ class PercentileQuantizer(StatisticQuantizer):
     def __init__(self, bits: int, groups: int = 1, role: str = "weight", percentile: float = 99.9):
         check_number("percentile", percentile, 100)
         super().__init__(bits, groups, role, init="percentile", init_percentile=percentile)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        return {"percentile": self.init_percentile}
 
     def weight_clip(self, weight: torch.Tensor) -> torch.Tensor:
         return percentile_of(weight.abs(), self.init_percentile)
