@@ -30,7 +30,7 @@ class TensorCost:
         name: as in schemes, ``encoder.enc.0.nbrnn.l0.input``.
         bits: of its codes.
         clip: the largest of its clips.
-        cut_off: share of the values of a magnitude above their clip, 0 to 1.
+        cut_off: share of the values of a magnitude over half a step above their clip, 0 to 1.
         snr: ``10 log10(sum x^2 / sum (x - q(x))^2)`` dB; infinite without noise.
     """
 
@@ -60,7 +60,8 @@ class _Sums:
         clip = self.quantizer.clip(x)
         finite = x.isfinite()
         error = torch.where(finite, self.quantizer.fake_quantize(x) - x, 0.0)
-        outside = finite & (x.abs() > self.quantizer.spread(clip, x))
+        reach = self.quantizer.reach(clip)
+        outside = finite & (x.abs() > self.quantizer.spread(reach, x))
         sums = torch.stack([
             torch.where(finite, x, 0.0).double().square().sum(),
             error.double().square().sum(), outside.double().sum(), finite.double().sum(),

@@ -192,13 +192,16 @@ class Quantizer(torch.nn.Module):
         self.set_clip_from(histogram)
         return True
 
-    def share_beyond(self, histogram: Histogram) -> float:
-        """Return the share of magnitudes, 0 to 1, that the clip cuts off.
+    def reach(self, clip: torch.Tensor) -> torch.Tensor:
+        """Return the magnitude from which on a clip cuts off, half a step beyond it.
 
-        These are values over half a step beyond it: up to there, rounding would err as much.
+        Up to there, rounding inside the clip errs as much.
         """
-        reach = self.clip() * (1 + 0.5 / self.max_code)
-        return float(histogram.share_above(reach).max())
+        return clip * (1 + 0.5 / self.max_code)
+
+    def share_beyond(self, histogram: Histogram) -> float:
+        """Return the share of magnitudes, 0 to 1, that the clip cuts off."""
+        return float(histogram.share_above(self.reach(self.clip())).max())
 
     # ---- quantization -----------------------------------------------------------------------
 
