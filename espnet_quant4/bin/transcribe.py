@@ -36,7 +36,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--chunk_seconds", type=float, help="stream in chunks (unidirectional encoders)"
     )
-    parser.add_argument("--verbose", action="store_true", help="say first what computes")
+    parser.add_argument(
+        "--verbose", action="store_true", help="say first, on standard error, what computes"
+    )
     return parser
 
 
@@ -95,6 +97,7 @@ def _recognizer(args: argparse.Namespace) -> Recognize:
     from espnet_quant4.int4.audio import read_audio, sampling_rate_of
     from espnet_quant4.int4.model_file import load
     from espnet_quant4.int4.recognition import check_frontend, is_ctc_alone, recognize
+    from espnet_quant4.int4.running_path import describe_path
     from espnet_quant4.int4.streaming import StreamingRecognizer
     from espnet_quant4.int4.transcript import Transcript
 
@@ -102,6 +105,9 @@ def _recognizer(args: argparse.Namespace) -> Recognize:
     if is_ctc_alone(recognizer.asr_model):
         recognizer = load(args.file, beam_size=args.beam_size, ctc_weight=1.0)
     check_frontend(recognizer.asr_model)
+    if args.verbose:
+        path = describe_path(recognizer.asr_model)
+        print(f"espnet-quant4 transcribe: {path}", file=sys.stderr, flush=True)
     streaming = None if args.chunk_seconds is None else StreamingRecognizer(recognizer)
     rate = sampling_rate_of(recognizer.asr_train_args.frontend_conf)
 

@@ -300,5 +300,28 @@ def test_a_model_without_frontend_is_named(loaded_once, monkeypatch, capsys):
     assert "takes features" in capsys.readouterr().err
 
 
+def test_verbose_says_first_what_computes(loaded_once, speech, bad, monkeypatch, capsys):
+    assert main(["transcribe", loaded_once, bad[0], "--verbose"]) == 1
+    said, error = capsys.readouterr().err.splitlines()
+    assert said.startswith("espnet-quant4 transcribe: INT4: all ") and "kernels" in said
+    assert bad[0] in error
+    recognizer = model_file.load(Path(loaded_once), beam_size=1, ctc_weight=0.0)
+    monkeypatch.setattr(recognizer, "asr_model", torch.nn.Linear(1, 1))
+    monkeypatch.setattr("espnet_quant4.int4.recognition.check_frontend", lambda model: None)
+    monkeypatch.setattr("espnet_quant4.int4.recognition.is_ctc_alone", lambda model: False)
+    assert main(["transcribe", loaded_once, bad[0], "--verbose"]) == 1
+    assert "float" in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_bar_knows_how_many_are_left(loaded_once, speech, known, monkeypatch, capsys):
+    names = [str(speech / "one.wav"), str(speech / "two.wav")]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names)))
+    assert main(["transcribe", loaded_once, *(names if known else ["-"])]) == 0
+    shown = capsys.readouterr().err
+    assert ("2/2 [" in shown) is known and ("2file [" in shown) is not known
+
+
 def test_line_ends_are_escaped():
     assert command.one_line("a\r\nb\x85\tc ü") == "a\\r\\nb\\x85\tc ü"
