@@ -123,6 +123,8 @@ def _why_of_scheme(module: QuantizedModule) -> Why | None:
     quantizers = [part for part in module.quantizers.modules() if isinstance(part, Quantizer)]
     if any(quantizer.calibrating for quantizer in quantizers):
         return Why("the model is being calibrated", is_expected=True)
+    if any(quantizer.watcher is not None for quantizer in quantizers):
+        return Why("its quantizers are being watched", is_expected=True)
     if any(q.role == "activation" and not q.is_calibrated for q in quantizers):
         return Why("clips of activations were never set; calibrate the model")
     found = int4_class(module)
