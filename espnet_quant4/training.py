@@ -20,6 +20,7 @@ import torch
 from espnet_quant4.nn.scheme_record import check_resumed_scheme
 from espnet_quant4.nn.tensors import quantized_tensors
 from espnet_quant4.nn.watch import TensorCost, Watch, describe_quantization, table_of_costs
+from espnet_quant4.quantizers.calibration import MUCH_CUT_OFF
 
 HINT = (
     "# quant_... and frame_context below are of the package espnet_quant4. Where ESPnet does not know\n"
@@ -88,8 +89,24 @@ def watched_validation(
         logging.info(
             f"{epoch}epoch: quantization on the first batches of validation\n{table_of_costs(costs)}"
         )
+        _warn_of_constants(costs)
         _to_tensorboard(costs, epoch, options)
         _to_wandb(costs, options)
+
+
+def _warn_of_constants(costs: list[TensorCost]) -> None:
+    """Warn of constant clips that cut off much: a training that was not calibrated met no refusal."""
+    much = [
+        f"{cost.name}: {100 * cost.cut_off:.1f} % beyond {cost.clip:g}"
+        for cost in costs
+        if cost.cut_off > MUCH_CUT_OFF and not cost.allow_clipping
+    ]
+    if much:
+        logging.warning(
+            f"quantization: constant clips cut off what nothing bounds: {'; '.join(much)}. In the "
+            "scheme give these inputs a clip from data (unbounded: {quantizer: pact+, ...}), or say "
+            "allow_clipping: true."
+        )
 
 
 def scalars(costs: list[TensorCost]) -> dict[str, float]:

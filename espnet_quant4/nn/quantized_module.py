@@ -11,6 +11,7 @@ import torch
 
 from espnet_quant4.kernels.tracing import tracer_of
 from espnet_quant4.quantizers import Quantizer, build
+from espnet_quant4.quantizers.base import widened
 from espnet_quant4.quantizers.calibration import calibrate_from
 from espnet_quant4.quantizers.registry import describe
 
@@ -291,6 +292,6 @@ def quantize_activation(
         prepare_activation(quantizer, x, valid)
         return in_dtype_of(x, quantizer.quantize(x))
     kept = 1.0 - dropout
-    x = x * kept
-    prepare_activation(quantizer, x, valid)
-    return in_dtype_of(x, quantizer.quantize(x) / kept)
+    unscaled = widened(x) * kept
+    prepare_activation(quantizer, unscaled, valid)
+    return in_dtype_of(x, quantizer.quantize(unscaled) / kept)

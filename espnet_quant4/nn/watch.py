@@ -32,6 +32,7 @@ class TensorCost:
         clip: the largest of its clips.
         cut_off: share of the values of a magnitude over half a step above their clip, 0 to 1.
         snr: ``10 log10(sum x^2 / sum (x - q(x))^2)`` dB; infinite without noise.
+        allow_clipping: whether the scheme accepts that the clip cuts off more than a few values.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TensorCost:
     clip: float
     cut_off: float
     snr: float
+    allow_clipping: bool = True
 
 
 class _Sums:
@@ -75,7 +77,10 @@ class _Sums:
         if not signal > 0:
             return None
         snr = 10 * math.log10(signal / noise) if noise > 0 else math.inf
-        return TensorCost(name, self.quantizer.bits, float(self._clip), outside / count, snr)
+        quantizer = self.quantizer
+        return TensorCost(
+            name, quantizer.bits, float(self._clip), outside / count, snr, quantizer.allow_clipping
+        )
 
 
 class Watch:

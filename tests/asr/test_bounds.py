@@ -237,3 +237,23 @@ def test_lm_reads_its_embedding_and_output_through_dropout():
     assert lm.decoder.quantizers["input"].clip().item() < 1.0
     largest = lm.encoder.weight.abs().max().item()
     assert lm.rnn.quantizers["l0"]["input"].clip().item() <= largest * 1.001
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dropout_is_undone_in_every_precision(dtype):
+    layer = QuantLinear(6, 3)
+    layer.reads(bound=1.0, dropout=torch.nn.Dropout(0.3))
+    apply_scheme(layer, {"linear": {"input": {"quantizer": "fix", "bits": 4}}})
+    layer.to(dtype)
+    hidden = torch.linspace(-1, 1, 60, dtype=dtype).reshape(10, 6)
+    # As if nothing had been dropped.
+    found = layer((hidden.double() / 0.7).to(dtype))
+    expected = torch.nn.functional.linear(
+        (layer.quantizers["input"].quantize(hidden).double() / 0.7).to(dtype),
+        layer.weight,
+        layer.bias,
+    )
+    assert found.dtype == dtype
+    torch.testing.assert_close(
+        found, expected, atol=0.25 if dtype == torch.bfloat16 else 1e-9, rtol=0
+    )

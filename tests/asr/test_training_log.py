@@ -204,6 +204,15 @@ def test_each_epoch_says_what_quantization_costs(caplog, tmp_path, monkeypatch):
     assert len(drawn) >= 2 * (3 * len(names) - 3)
 
 
+def test_a_constant_that_cuts_off_much_is_warned_of_without_calibration(caplog, tmp_path):
+    constant = {"quantizer": "fix", "bits": 4, "clip": 0.01}
+    scheme = {"lstm": {"hidden": {**constant, "allow_clipping": True}, "input": constant}}
+    train(ASRTask, tmp_path, tmp_path / "exp", scheme)
+    (text,) = [r.getMessage() for r in caplog.records if "constant clips" in r.getMessage()]
+    assert "encoder.enc.0.nbrnn.l0.input: " in text and "% beyond 0.01" in text
+    assert "hidden" not in text
+
+
 def test_training_of_a_float_model_is_measured_by_nothing(trained):
     reporter = torch.load(trained[ASRTask, "float"] / "exp" / "checkpoint.pth", weights_only=False)[
         "reporter"
