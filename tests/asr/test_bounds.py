@@ -105,11 +105,10 @@ def loss_of(model):
         return model(**speak(64, 10_000))[0].item()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("use_projection", [True, False])
 @pytest.mark.parametrize(
     ("encoder", "bidirectional", "steps"),
-    [("rnn", True, 50), ("rnn", False, 100), ("vgg_rnn", True, 40), ("vgg_rnn", False, 40)],
+    [("rnn", True, 50), ("rnn", False, 100), ("vgg_rnn", True, 20), ("vgg_rnn", False, 20)],
 )
 def test_calibration_alone_costs_little_with_espnets_encoders(
     encoder, bidirectional, steps, use_projection

@@ -246,7 +246,7 @@ def test_hypotheses_of_another_lexicon_or_search_are_refused(world, tmp_path, ca
     assert ctm(world, tmp_path, ["u1 a b", "u2 a", "u3"], {"u1": good}) == 1
     assert "1 of 2 hypotheses have no scores, such as u2" in capsys.readouterr().err
     assert ctm(world, tmp_path, ["u1 a", "u1 b"], {"u1": good}) == 1
-    assert "utterance u1 is there a second time" in capsys.readouterr().err
+    assert "'u1' stands here and in line 1" in capsys.readouterr().err
     assert not (tmp_path / "ctm").exists()
 
 
