@@ -84,11 +84,10 @@ def calibrate_on(
     Returns:
         Tensor and quantizer of each activation that is quantized.
     """
-    names = {m: name for name, m in model.named_modules() if isinstance(m, Quantizer)}
     with torch.no_grad(), calibrating(model) as activations:
         for batch in batches:
             model(**batch)
-    return [(_tensor_name(names[quantizer]), quantizer) for quantizer in activations]
+    return list(_named(model, activations))
 
 
 def _tensor_name(quantizer: str) -> str:

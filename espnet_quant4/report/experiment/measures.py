@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from espnet_quant4.quantizers import Quantizer, get_class, names
+from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.quantizers.registry import name_of
 from espnet_quant4.report.experiment.histogram import SignedHistogram
 
 # Activations of a joint network are large; this many values are looked at together.
@@ -148,14 +149,6 @@ def in_decibel(signal: float, noise: float) -> float:
     if signal == 0:
         return math.nan
     return math.inf if noise == 0 else 10 * math.log10(signal / noise)
-
-
-def name_of(quantizer: Quantizer) -> str:
-    """Return a quantizer's name in schemes."""
-    for name in names():
-        if get_class(name) is type(quantizer):
-            return name
-    return type(quantizer).__name__
 
 
 def worst_first(tensors: list[TensorMeasures]) -> list[TensorMeasures]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from espnet_quant4.quantizers import Quantizer
+from espnet_quant4.quantizers.registry import name_of
 from espnet_quant4.quantizers.statistics import FixedQuantizer
 from espnet_quant4.report.experiment import figures, folder
 from espnet_quant4.report.experiment.figures import ClipsByEpoch
-from espnet_quant4.report.experiment.measures import TensorMeasures, name_of, worst_first
+from espnet_quant4.report.experiment.measures import TensorMeasures, worst_first
 from espnet_quant4.report.experiment.page import (
     FORMULA,
     Section,
